@@ -1,0 +1,5 @@
+//! Green threads with automatic switching on I/O, on one thread.
+#![allow(missing_docs, unreachable_pub, dead_code)]
+pub(crate) mod stack;
+pub mod io;
+pub mod net;
