@@ -54,6 +54,8 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Entry {
     generation: u32,
+    /// The descriptor was closed: who waits here gets `EBADF`.
+    pub(crate) closed: Cell<bool>,
     pub(crate) read: Side,
     pub(crate) write: Side,
 }
@@ -147,8 +149,8 @@ impl Reactor {
         (entry.generation == generation).then(|| entry.clone())
     }
 
-    /// Registers a descriptor. `verify` is for one whose life began outside: an entry for its number may stem from a
-    /// descriptor that was closed behind our back, so the kernel is asked.
+    /// Registers a descriptor, or registers it again. What was known under its number before is dropped: whoever waits
+    /// there tries again.
     pub(crate) fn register(&self, fd: RawFd, generation: u32, peer: Weak<dyn Peer>, fire: impl FnMut(Waiter) -> bool) -> io::Result<Rc<Entry>> {
         let token = to_token(fd, generation);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -160,7 +162,7 @@ impl Reactor {
         }
         note_registration(fd, peer);
 
-        let entry = Rc::new(Entry { generation, read: Side::new(), write: Side::new() });
+        let entry = Rc::new(Entry { generation, closed: Cell::new(false), read: Side::new(), write: Side::new() });
         let mut entries = self.entries.borrow_mut();
         if entries.len() <= index(fd) {
             entries.resize_with(index(fd) + 1, || None);
@@ -183,6 +185,7 @@ impl Reactor {
         let entry = slot.take();
         drop(entries);
         if let Some(entry) = entry {
+            entry.closed.set(true);
             entry.wake_all(fire);
         }
     }

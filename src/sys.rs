@@ -37,3 +37,70 @@ pub(crate) fn poll_fd(fd: RawFd, events: libc::c_short, timeout: Option<Duration
     let ready = unsafe { libc::poll(&raw mut poll, 1, millis) };
     if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
 }
+
+/// Has `f` called when this thread ends, before the destructors of its thread-locals (T3): registered with the
+/// C library after std's own list, which it runs in reverse. Where there is no such call, std's list has to do.
+pub(crate) fn at_thread_exit(f: fn()) {
+    thread_local! {
+        static STD_LIST: AtExit = const { AtExit(std::cell::Cell::new(None)) };
+    }
+    // Makes std register its list with the C library, now, ahead of ours.
+    STD_LIST.with(|list| {
+        if !before_std_list(f) {
+            list.0.set(Some(f));
+        }
+    });
+}
+
+struct AtExit(std::cell::Cell<Option<fn()>>);
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.get() {
+            f();
+        }
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn before_std_list(f: fn()) -> bool {
+    unsafe extern "C" {
+        static __dso_handle: u8;
+        fn __cxa_thread_atexit_impl(
+            dtor: unsafe extern "C" fn(*mut libc::c_void),
+            object: *mut libc::c_void,
+            dso: *const u8,
+        ) -> libc::c_int;
+    }
+    unsafe extern "C" fn call(f: *mut libc::c_void) {
+        // SAFETY: `f` is the function pointer given below.
+        let f = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(f) };
+        f();
+    }
+    let dso = &raw const __dso_handle;
+    // SAFETY: the C library calls `call` once with the pointer given here, at the end of this thread.
+    let registered = unsafe { __cxa_thread_atexit_impl(call, f as *mut libc::c_void, dso) };
+    registered == 0
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn before_std_list(_f: fn()) -> bool {
+    false
+}
+
+/// Whether this is the thread that the process began with.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: neither call has a precondition.
+    let thread = unsafe { libc::gettid() };
+    // SAFETY: as above.
+    let process = unsafe { libc::getpid() };
+    thread == process
+}
+
+/// Whether this is the thread that the process began with.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no precondition.
+    unsafe { libc::pthread_main_np() != 0 }
+}
