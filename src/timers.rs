@@ -164,12 +164,25 @@ impl<T> Timers<T> {
     fn sift_down(&mut self, mut place: usize, entry: Entry) {
         loop {
             let first = place * ARITY + 1;
-            let children = self.heap.iter().enumerate().skip(first).take(ARITY);
-            let Some((child, &soonest)) =
-                children.reduce(|a, b| if b.1.is_before(a.1) { b } else { a })
-            else {
-                break;
+            let child = match self.heap.get(first..) {
+                None | Some([]) => break,
+                Some([a, b, c, d, ..]) => {
+                    let left = if b.is_before(a) { (1, b) } else { (0, a) };
+                    let right = if d.is_before(c) { (3, d) } else { (2, c) };
+                    first
+                        + if right.1.is_before(left.1) {
+                            right.0
+                        } else {
+                            left.0
+                        }
+                }
+                Some(few) => {
+                    let soonest = (1..few.len())
+                        .fold(0, |a, b| if few[b].is_before(&few[a]) { b } else { a });
+                    first + soonest
+                }
             };
+            let soonest = self.heap[child];
             if !soonest.is_before(&entry) {
                 break;
             }
