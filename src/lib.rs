@@ -1,20 +1,36 @@
 //! Green threads with automatic switching on I/O, on one thread.
-#![allow(missing_docs, unreachable_pub, dead_code)]
-// loom knows its own threads and atomics only: under it the crate is what it checks.
-#[cfg(loom)]
+
+pub mod io;
+pub mod net;
+mod local;
+mod scope;
+mod task;
+mod time;
+
+mod hub;
+
+mod coroutine;
+mod reactor;
 mod remote;
 
-#[cfg(not(loom))]
-pub(crate) mod clock;
-#[cfg(not(loom))]
-pub(crate) mod remote;
-#[cfg(not(loom))]
-pub(crate) mod run_queue;
-#[cfg(not(loom))]
-pub(crate) mod stack;
-#[cfg(not(loom))]
-pub(crate) mod timers;
-#[cfg(not(loom))]
-pub mod io;
-#[cfg(not(loom))]
-pub mod net;
+mod run_queue;
+mod timers;
+mod waiter;
+
+mod clock;
+mod error;
+mod stack;
+mod sys;
+
+pub use error::{AccessError, Elapsed, JoinError};
+pub use local::LocalKey;
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use task::{
+    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable,
+    Watch, current, idle, iwait, joinall, killall, park, park_timeout, run, spawn, spawn_later,
+    try_joinall, wait, yield_now,
+};
+pub use time::{shield, sleep, sleep_until, timeout};
+
+#[doc(hidden)]
+pub mod testing;

@@ -208,6 +208,14 @@ impl<T> TaskCell<T> {
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
+
+    /// Forgets the result's type, and what it may borrow.
+    pub(crate) fn erase(task: Rc<TaskCell<T>>) -> Rc<dyn AnyTask> {
+        let task: Rc<dyn AnyTask + '_> = task;
+        // SAFETY: only the lifetime of what `T` may borrow is forgotten. Through `AnyTask` the result is never touched, and
+        // never dropped (see `result`).
+        unsafe { std::mem::transmute::<Rc<dyn AnyTask + '_>, Rc<dyn AnyTask>>(task) }
+    }
 }
 
 /// A task, whatever its result.

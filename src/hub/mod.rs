@@ -217,14 +217,10 @@ impl Hub {
         // SAFETY: the caller vouches for what `body` borrows; `live` catches every unwind.
         let coroutine = unsafe { Coroutine::new(stack, main) };
 
-        let erased: Rc<dyn AnyTask + '_> = task.clone();
-        // SAFETY: only the lifetime of what `T` may borrow is forgotten. Through `AnyTask` a result is never touched,
-        // and never dropped (`TaskCell::result`).
-        let erased = unsafe { std::mem::transmute::<Rc<dyn AnyTask + '_>, Rc<dyn AnyTask>>(erased) };
         let header = task.header();
         // SAFETY: nobody else looks at the new task's coroutine yet.
         unsafe { *header.coroutine.get() = Some(coroutine) };
-        let slot = self.tasks.borrow_mut().insert(erased);
+        let slot = self.tasks.borrow_mut().insert(TaskCell::erase(task.clone()));
         header.slot.set(u32::try_from(slot).expect("fewer than 2^32 tasks fit into memory"));
 
         let this = TaskRef::of(&task);

@@ -39,7 +39,7 @@ impl<T> JoinHandle<T> {
     }
 }
 
-impl<T: 'static> JoinHandle<T> {
+impl<T> JoinHandle<T> {
     /// Waits for the task to end and gives its result.
     ///
     /// # Switching
@@ -106,7 +106,7 @@ impl<T: 'static> JoinHandle<T> {
 
     /// The task itself.
     pub fn task(&self) -> Task {
-        Task::new(self.task.clone())
+        Task::of(self.task.clone())
     }
 
     /// Ends the task and waits for its end: see [`Task::kill`].

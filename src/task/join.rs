@@ -1,6 +1,5 @@
 //! Waiting for many tasks, and ending many.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::{JoinHandle, Task, Waitable, iwait};
@@ -26,7 +25,7 @@ use crate::error::JoinError;
 /// assert_eq!(squares.unwrap(), [1, 4, 9]);
 /// ```
 #[track_caller]
-pub fn joinall<T: 'static>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Result<T, JoinError>> {
+pub fn joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Result<T, JoinError>> {
     // All handles first: an iterator that spawns as it goes must not run its tasks one after the other.
     let handles: Vec<_> = handles.into_iter().collect();
     handles.into_iter().map(JoinHandle::join).collect()
@@ -55,9 +54,9 @@ pub fn joinall<T: 'static>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> 
 /// assert!(greenroom::try_joinall([good, bad]).unwrap_err().is_panicked());
 /// ```
 #[track_caller]
-pub fn try_joinall<T: 'static>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Result<Vec<T>, JoinError> {
+pub fn try_joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Result<Vec<T>, JoinError> {
     struct Indexed<'a, T>(usize, &'a JoinHandle<T>);
-    impl<T: 'static> Waitable for Indexed<'_, T> {
+    impl<T> Waitable for Indexed<'_, T> {
         fn watch(&self, ready: Rc<dyn Fn()>) -> super::Watch {
             self.1.watch(ready)
         }
@@ -109,6 +108,3 @@ pub fn killall(tasks: impl IntoIterator<Item = impl Into<Task>>) {
         own.kill();
     }
 }
-
-/// Shared by watchers: a place to count in.
-pub(super) type Count = Rc<Cell<usize>>;

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::error::JoinError;
 use crate::hub::{AnyTask, Hub, Outcome, Reason, Spec, State, TaskCell, TaskRef};
 use crate::waiter::{Clause, End};
 
@@ -17,12 +16,14 @@ mod handle;
 mod join;
 mod park;
 mod remote;
+mod run;
 mod wait;
 
 pub use handle::JoinHandle;
 pub use join::{joinall, killall, try_joinall};
 pub use park::{Unparker, idle, park, park_timeout, yield_now};
 pub use remote::{HubHandle, RemoteJoinHandle};
+pub use run::run;
 pub use wait::{IWait, Waitable, iwait, wait};
 pub(crate) use wait::Watch;
 
@@ -200,8 +201,9 @@ pub fn current() -> Task {
 }
 
 impl Task {
-    pub(crate) fn new(task: Rc<dyn AnyTask>) -> Task {
-        Task(task)
+    /// The task without its result.
+    pub(crate) fn of<T>(task: Rc<TaskCell<T>>) -> Task {
+        Task(TaskCell::erase(task))
     }
 
     pub(crate) fn header(&self) -> &crate::hub::Header {
@@ -223,7 +225,7 @@ impl Task {
         self.header().spawned_at
     }
 
-    /// Whether the task has ended. Its thread-ending destructors, its task-locals, have run then.
+    /// Whether the task has ended; its task-locals have been dropped then.
     pub fn is_finished(&self) -> bool {
         self.header().has_ended()
     }
@@ -412,11 +414,8 @@ impl From<&Task> for Task {
     }
 }
 
-impl<T: 'static> From<&JoinHandle<T>> for Task {
+impl<T> From<&JoinHandle<T>> for Task {
     fn from(handle: &JoinHandle<T>) -> Task {
         handle.task()
     }
 }
-
-/// What a wait that fires is told, where there is no result: used by all that only watch for ends.
-pub(crate) type Ended = Result<(), JoinError>;

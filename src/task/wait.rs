@@ -64,7 +64,7 @@ impl Waitable for Task {
     }
 }
 
-impl<T: 'static> Waitable for JoinHandle<T> {
+impl<T> Waitable for JoinHandle<T> {
     fn watch(&self, ready: Rc<dyn Fn()>) -> Watch {
         Waitable::watch(&self.task(), ready)
     }
