@@ -35,7 +35,8 @@
 //!    `close` is seen by whoever is given a message back.
 //!
 //! A node's address may come back while a push is at work on it (ABA); this is harmless, because that push uses of the
-//! old head only the address, and links to whatever lies there now.
+//! old head only the address, and links to whatever lies there now. For the same reason the provenance of nodes is
+//! exposed: such a link still has that of the node which lay there before.
 //!
 //! Why not a mutex and a `Vec`, which would need no unsafe code: std's mutex waits through `libc::syscall`, which
 //! `monkey` answers with a switch, whereas a push must never switch; and waking a task of another hub would push again
@@ -94,6 +95,7 @@ impl<M> Mailbox<M> {
             message,
             older: ptr::null_mut(),
         }));
+        node.expose_provenance();
         loop {
             if head == Self::CLOSED {
                 // SAFETY: `node` came from `Box::into_raw` above, and was not published: each exchange so far failed.
@@ -187,7 +189,8 @@ impl<M> Mailbox<M> {
         while !next.is_null() {
             // SAFETY: a push made this node by `Box::into_raw` and published it complete (4); the swap made the whole
             // chain ours alone (3), and each node is met once.
-            let node = unsafe { Box::from_raw(next) };
+            let node =
+                unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Node<M>>(next.addr())) };
             next = node.older;
             into.push(node.message);
         }
