@@ -1,7 +1,7 @@
 //! The one door into a hub for other threads: a mailbox that knows whether its hub sleeps.
 //!
-//! Any thread pushes messages; one thread, the hub's, takes them. The hub sleeps in its poll and can be rung (by a waker
-//! that lies beside the mailbox); ringing is a system call, so a push says whether it is needed.
+//! Any thread pushes messages; one thread, the hub's, takes them. The hub sleeps in its poll and can be rung (by a
+//! waker that lies beside the mailbox); ringing is a system call, so a push says whether it is needed.
 //!
 //! # The protocol
 //!
@@ -23,23 +23,24 @@
 //! ```
 //!
 //! 1. *No wake-up is lost.* "Mark as asleep, then look for mail" and "push, then look at the mark" is the classic pair
-//!    that needs a sequentially consistent fence on both sides. Here each is a single read-modify-write of the same word, which has
-//!    one order of modification: either the push comes first and `prepare_to_sleep` is refused, or the mark comes first
-//!    and the push replaces it and rings. No fence is needed.
+//!    that needs a sequentially consistent fence on both sides. Here each is a single read-modify-write of the same
+//!    word, which has one order of modification: either the push comes first and `prepare_to_sleep` is refused, or the
+//!    mark comes first and the push replaces it and rings. No fence is needed.
 //! 2. *No storm of ringing.* Only the push that replaces `ASLEEP` rings, and only `prepare_to_sleep` writes it: at most
 //!    one ring a sleep. A ring may arrive late, when something else woke the hub: its next sleep is then a short one.
-//! 3. *No message is lost.* Nodes leave the word only by a swap, whole chain and all, and whoever swapped owns them. A push
-//!    that finds `CLOSED` still owns its message.
-//! 4. *What was written before a push is seen after its `take`*: a push publishes with `Release`, `take` and `close` acquire;
-//!    the pushes between are read-modify-writes and carry the release on. Likewise what the hub did
-//!    before `close` is seen by whoever is given a message back.
+//! 3. *No message is lost.* Nodes leave the word only by a swap, whole chain and all, and whoever swapped owns them. A
+//!    push that finds `CLOSED` still owns its message.
+//! 4. *What was written before a push is seen after its `take`*: a push publishes with `Release`, `take` and `close`
+//!    acquire; the pushes between are read-modify-writes and carry the release on. Likewise what the hub did before
+//!    `close` is seen by whoever is given a message back.
 //!
-//! A node's address may come back while a push is at work on it (ABA); this is harmless, because that push uses of the old head
-//! only the address, and links to whatever lies there now.
+//! A node's address may come back while a push is at work on it (ABA); this is harmless, because that push uses of the
+//! old head only the address, and links to whatever lies there now. For the same reason the provenance of nodes is
+//! exposed: such a link still has that of the node which lay there before.
 //!
-//! Why not a mutex and a `Vec`, which would need no unsafe code: std's mutex waits through `libc::syscall`, which `monkey`
-//! answers with a switch, whereas a push must never switch; and waking a task of another hub would push again from inside
-//! the unlock. A push here takes no lock, and costs one allocation.
+//! Why not a mutex and a `Vec`, which would need no unsafe code: std's mutex waits through `libc::syscall`, which
+//! `monkey` answers with a switch, whereas a push must never switch; and waking a task of another hub would push again
+//! from inside the unlock. A push here takes no lock, and costs one allocation.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -94,6 +95,7 @@ impl<M> Mailbox<M> {
             message,
             older: ptr::null_mut(),
         }));
+        node.expose_provenance();
         loop {
             if head == Self::CLOSED {
                 // SAFETY: `node` came from `Box::into_raw` above, and was not published: each exchange so far failed.
@@ -163,8 +165,8 @@ impl<M> Mailbox<M> {
 
     /// Ends the mailbox and gives what was still in it, in order; later pushes give their message back.
     ///
-    /// A push that is at work meanwhile comes before or after: its message is in the answer, or given back. One that came
-    /// before may still be about to ring. Closing again gives nothing.
+    /// A push that is at work meanwhile comes before or after: its message is in the answer, or given back. One that
+    /// came before may still be about to ring. Closing again gives nothing.
     pub(crate) fn close(&self) -> Vec<M> {
         let mut rest = Vec::new();
         Self::unchain(self.head.swap(Self::CLOSED, Ordering::AcqRel), &mut rest);
@@ -187,7 +189,8 @@ impl<M> Mailbox<M> {
         while !next.is_null() {
             // SAFETY: a push made this node by `Box::into_raw` and published it complete (4); the swap made the whole
             // chain ours alone (3), and each node is met once.
-            let node = unsafe { Box::from_raw(next) };
+            let node =
+                unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Node<M>>(next.addr())) };
             next = node.older;
             into.push(node.message);
         }
