@@ -63,7 +63,9 @@ impl fmt::Display for JoinError {
         match (self, self.message()) {
             (JoinError::Killed, _) => f.write_str("the task was killed"),
             (JoinError::Panicked(_), Some(message)) => write!(f, "the task panicked: {message}"),
-            (JoinError::Panicked(_), None) => f.write_str("the task panicked with a payload that is no text"),
+            (JoinError::Panicked(_), None) => {
+                f.write_str("the task panicked with a payload that is no text")
+            }
         }
     }
 }

@@ -113,7 +113,9 @@ impl<T: 'static> LocalKey<T> {
                 })
             }
         };
-        let value = value.downcast_ref().expect("a key's address belongs to one type");
+        let value = value
+            .downcast_ref()
+            .expect("a key's address belongs to one type");
         Ok(f(value))
     }
 }

@@ -96,7 +96,11 @@ impl Reactor {
 
     /// Waits up to `timeout` (`None`: for ever) for events and offers each woken waiter to `fire`, which says whether
     /// it took it. May return early; never later than the kernel wakes it.
-    pub(crate) fn poll(&self, timeout: Option<Duration>, mut fire: impl FnMut(Waiter) -> bool) -> io::Result<()> {
+    pub(crate) fn poll(
+        &self,
+        timeout: Option<Duration>,
+        mut fire: impl FnMut(Waiter) -> bool,
+    ) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         match self.fill(&mut events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -109,16 +113,22 @@ impl Reactor {
                 continue;
             }
             let (fd, generation) = from_token(event.token());
-            let Some(Some(entry)) = entries.get(fd) else { continue };
+            let Some(Some(entry)) = entries.get(fd) else {
+                continue;
+            };
             if entry.generation != generation {
                 continue;
             }
             let failed = event.is_error();
             if event.is_readable() || event.is_read_closed() || failed {
-                entry.read.now_ready(event.is_read_closed() || failed, &mut fire);
+                entry
+                    .read
+                    .now_ready(event.is_read_closed() || failed, &mut fire);
             }
             if event.is_writable() || event.is_write_closed() || failed {
-                entry.write.now_ready(event.is_write_closed() || failed, &mut fire);
+                entry
+                    .write
+                    .now_ready(event.is_write_closed() || failed, &mut fire);
             }
         }
         Ok(())
@@ -128,7 +138,9 @@ impl Reactor {
     /// wait is slept on the poller's own descriptor, to the nanosecond, so that a deadline is met within microseconds.
     fn fill(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let mut poll = self.poll.borrow_mut();
-        let Some(timeout) = timeout else { return poll.poll(events, None) };
+        let Some(timeout) = timeout else {
+            return poll.poll(events, None);
+        };
         if !sys::POLLER_ROUNDS_TO_MILLIS || timeout.is_zero() {
             return poll.poll(events, Some(timeout));
         }
@@ -138,7 +150,11 @@ impl Reactor {
             return poll.poll(events, Some(Duration::from_millis(millis)));
         }
         events.clear();
-        if sys::wait_readable(&*poll, timeout)? { poll.poll(events, Some(Duration::ZERO)) } else { Ok(()) }
+        if sys::wait_readable(&*poll, timeout)? {
+            poll.poll(events, Some(Duration::ZERO))
+        } else {
+            Ok(())
+        }
     }
 
     /// The entry of a descriptor, if this hub registered it in that generation.
@@ -151,18 +167,31 @@ impl Reactor {
 
     /// Registers a descriptor, or registers it again. What was known under its number before is dropped: whoever waits
     /// there tries again.
-    pub(crate) fn register(&self, fd: RawFd, generation: u32, peer: Weak<dyn Peer>, fire: impl FnMut(Waiter) -> bool) -> io::Result<Rc<Entry>> {
+    pub(crate) fn register(
+        &self,
+        fd: RawFd,
+        generation: u32,
+        peer: Weak<dyn Peer>,
+        fire: impl FnMut(Waiter) -> bool,
+    ) -> io::Result<Rc<Entry>> {
         let token = to_token(fd, generation);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let poll = self.poll.borrow();
         let mut source = SourceFd(&fd);
         match poll.registry().register(&mut source, token, interest) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => poll.registry().reregister(&mut source, token, interest)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                poll.registry().reregister(&mut source, token, interest)?
+            }
             registered => registered?,
         }
         note_registration(fd, peer);
 
-        let entry = Rc::new(Entry { generation, closed: Cell::new(false), read: Side::new(), write: Side::new() });
+        let entry = Rc::new(Entry {
+            generation,
+            closed: Cell::new(false),
+            read: Side::new(),
+            write: Side::new(),
+        });
         let mut entries = self.entries.borrow_mut();
         if entries.len() <= index(fd) {
             entries.resize_with(index(fd) + 1, || None);
@@ -178,8 +207,13 @@ impl Reactor {
     /// Drops what this hub knows of a descriptor in that generation and wakes whoever waits for it.
     pub(crate) fn forget(&self, fd: RawFd, generation: u32, fire: impl FnMut(Waiter) -> bool) {
         let mut entries = self.entries.borrow_mut();
-        let Some(slot) = entries.get_mut(index(fd)) else { return };
-        if slot.as_ref().is_none_or(|entry| entry.generation != generation) {
+        let Some(slot) = entries.get_mut(index(fd)) else {
+            return;
+        };
+        if slot
+            .as_ref()
+            .is_none_or(|entry| entry.generation != generation)
+        {
             return;
         }
         let entry = slot.take();
@@ -194,7 +228,9 @@ impl Reactor {
 impl Link {
     /// Wakes the reactor's thread out of its poll.
     pub(crate) fn ring(&self) {
-        self.doorbell.wake().expect("an eventfd or its like can always be written");
+        self.doorbell
+            .wake()
+            .expect("an eventfd or its like can always be written");
     }
 
     /// Takes a descriptor that is still open out of the poller.
@@ -223,7 +259,11 @@ impl Entry {
 
 impl Side {
     fn new() -> Side {
-        Side { ready: Cell::new(false), hung_up: Cell::new(false), waiters: WaitQueue::new() }
+        Side {
+            ready: Cell::new(false),
+            hung_up: Cell::new(false),
+            waiters: WaitQueue::new(),
+        }
     }
 
     fn now_ready(&self, hung_up: bool, fire: impl FnMut(Waiter) -> bool) {
@@ -237,7 +277,9 @@ impl Side {
 
 impl std::fmt::Debug for Reactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor").field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("Reactor")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }
 
@@ -253,7 +295,10 @@ fn index(fd: RawFd) -> usize {
     usize::try_from(fd).expect("an open descriptor is not negative")
 }
 
-const _: () = assert!(usize::BITS == 64, "a token holds a descriptor and its generation: greenroom needs a 64-bit target");
+const _: () = assert!(
+    usize::BITS == 64,
+    "a token holds a descriptor and its generation: greenroom needs a 64-bit target"
+);
 
 /// What the process knows of a descriptor number.
 #[derive(Default)]

@@ -73,7 +73,10 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     if ended.is_err() {
         scope.end_all();
     }
-    debug_assert!(scope.running.borrow().is_empty(), "all tasks of a scope have ended");
+    debug_assert!(
+        scope.running.borrow().is_empty(),
+        "all tasks of a scope have ended"
+    );
 
     let panic = scope.panic.take();
     match (ended, panic) {
@@ -113,7 +116,10 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// If the system gives no memory for a stack.
     #[track_caller]
-    pub fn spawn<T: 'scope>(&'scope self, body: impl FnOnce() -> T + 'scope) -> ScopedJoinHandle<'scope, T> {
+    pub fn spawn<T: 'scope>(
+        &'scope self,
+        body: impl FnOnce() -> T + 'scope,
+    ) -> ScopedJoinHandle<'scope, T> {
         match self.spawn_with(Builder::new(), body) {
             Ok(handle) => handle,
             Err(error) => panic!("greenroom: no task can be made: {error}"),
@@ -131,13 +137,17 @@ impl<'scope> Scope<'scope, '_> {
         builder: Builder,
         body: impl FnOnce() -> T + 'scope,
     ) -> std::io::Result<ScopedJoinHandle<'scope, T>> {
-        let run = move || catch_unwind(AssertUnwindSafe(body)).map_err(|payload| self.failed(payload));
+        let run =
+            move || catch_unwind(AssertUnwindSafe(body)).map_err(|payload| self.failed(payload));
         // SAFETY: what `run` and `T` borrow outlives 'scope, and `scope` does not return or unwind before every task
         // of it has ended. If the stack that `scope` runs on is leaked, what lies on it lives for ever.
         let task = unsafe { builder.spawn_unchecked(None, run) }?;
         let handle = JoinHandle::new(task);
         self.note(handle.task());
-        Ok(ScopedJoinHandle { handle, scope: PhantomData })
+        Ok(ScopedJoinHandle {
+            handle,
+            scope: PhantomData,
+        })
     }
 
     /// Adds a task to those that are waited for; those that have ended go when the list has doubled.
@@ -154,7 +164,9 @@ impl<'scope> Scope<'scope, '_> {
         if payload.is::<Cancelled>() {
             return JoinError::Killed;
         }
-        let text = message_of(&*payload).unwrap_or("a payload that is no text; the scope has it").to_owned();
+        let text = message_of(&*payload)
+            .unwrap_or("a payload that is no text; the scope has it")
+            .to_owned();
         if self.panic.borrow().is_none() {
             self.panic.replace(Some(payload));
             self.kill_all();
@@ -198,7 +210,9 @@ impl<'scope> Scope<'scope, '_> {
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("running", &self.running.borrow().len()).finish_non_exhaustive()
+        f.debug_struct("Scope")
+            .field("running", &self.running.borrow().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -245,6 +259,8 @@ impl<T> ScopedJoinHandle<'_, T> {
 
 impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ScopedJoinHandle").field(&self.handle).finish()
+        f.debug_tuple("ScopedJoinHandle")
+            .field(&self.handle)
+            .finish()
     }
 }

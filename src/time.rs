@@ -50,7 +50,9 @@ fn rest_until(deadline: Option<Instant>) {
     let hub = Hub::here();
     if !hub.can_switch() {
         // Inside the panic hook: the thread itself sleeps.
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(clock::now()));
+        let left = deadline.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(clock::now())
+        });
         return std::thread::sleep(left);
     }
     hub.arm(Clause(0));
@@ -99,14 +101,19 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
         !cfg!(panic = "abort"),
         "greenroom: a timeout unwinds its body, and this program is built with panic = \"abort\""
     );
-    let Some(deadline) = clock::deadline_after(limit) else { return Ok(f()) };
+    let Some(deadline) = clock::deadline_after(limit) else {
+        return Ok(f());
+    };
 
     let hub = Hub::here();
     let frame = pin!(Frame::block(hub, Some(deadline)));
     let frame = frame.as_ref();
     let unwinding = hub.current().unwinding.get();
     let ended = {
-        let _timer = Armed { hub, key: hub.set_block_timer(deadline, frame.get_ref()) };
+        let _timer = Armed {
+            hub,
+            key: hub.set_block_timer(deadline, frame.get_ref()),
+        };
         catch_unwind(AssertUnwindSafe(|| frame.enclose(hub, f)))
     };
     match ended {

@@ -52,7 +52,11 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) const fn new() -> Wait {
-        Wait { generation: Cell::new(0), phase: Cell::new(Clause::RUNNING), parked: Cell::new(false) }
+        Wait {
+            generation: Cell::new(0),
+            phase: Cell::new(Clause::RUNNING),
+            parked: Cell::new(false),
+        }
     }
 
     /// Begins a wait and gives its generation.
@@ -75,9 +79,12 @@ impl Wait {
 
     /// Marks the task as switched out; false if a clause has fired meanwhile, and the task must not switch (W3).
     pub(crate) fn park(&self) -> bool {
-        let armed = self.phase.get() == Clause::ARMED;
-        self.parked.set(armed);
-        armed
+        // Not `let armed = ...; set(armed); armed`: rustc 1.95 stores a wrong `armed` there (rust-lang/rust#158206).
+        if self.phase.get() != Clause::ARMED {
+            return false;
+        }
+        self.parked.set(true);
+        true
     }
 
     pub(crate) fn is_parked(&self) -> bool {
@@ -94,7 +101,11 @@ impl Wait {
             return Fired::Lost;
         }
         self.phase.set(clause.0);
-        if self.parked.replace(false) { Fired::Wake } else { Fired::Seen }
+        if self.parked.replace(false) {
+            Fired::Wake
+        } else {
+            Fired::Seen
+        }
     }
 }
 
@@ -149,7 +160,10 @@ pub(crate) enum End {
 
 impl WaitQueue {
     pub(crate) const fn new() -> WaitQueue {
-        WaitQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
+        WaitQueue {
+            head: Cell::new(ptr::null()),
+            tail: Cell::new(ptr::null()),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -158,7 +172,12 @@ impl WaitQueue {
 
     /// Runs `f` with `waiter` in the queue; it has left the queue when this returns or unwinds (W2).
     pub(crate) fn while_linked<R>(&self, waiter: Waiter, end: End, f: impl FnOnce() -> R) -> R {
-        let node = pin!(Node { waiter, prev: Cell::new(ptr::null()), next: Cell::new(ptr::null()), _pinned: PhantomPinned });
+        let node = pin!(Node {
+            waiter,
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            _pinned: PhantomPinned
+        });
         let node = node.as_ref();
         self.link(node, end);
         let _linked = Linked { queue: self, node };
@@ -234,7 +253,11 @@ mod tests {
     use super::*;
 
     fn waiter(wait: &Wait) -> Waiter {
-        Waiter { wait: NonNull::from(wait), generation: wait.generation(), clause: Clause(0) }
+        Waiter {
+            wait: NonNull::from(wait),
+            generation: wait.generation(),
+            clause: Clause(0),
+        }
     }
 
     #[test]
@@ -267,7 +290,12 @@ mod tests {
         let order = || {
             let mut seen = vec![];
             queue.offer(|w| {
-                seen.push(waits.iter().position(|x| ptr::eq(x, w.wait.as_ptr())).unwrap());
+                seen.push(
+                    waits
+                        .iter()
+                        .position(|x| ptr::eq(x, w.wait.as_ptr()))
+                        .unwrap(),
+                );
                 false
             });
             seen

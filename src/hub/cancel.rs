@@ -40,10 +40,17 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 enum Kind {
     /// Ends when fired: a timeout, a scope with a failed task.
-    Block { fired: Cell<bool>, deadline: Option<Instant>, task: *const Header },
+    Block {
+        fired: Cell<bool>,
+        deadline: Option<Instant>,
+        task: *const Header,
+    },
     Shield,
     /// The bottom of a generator's part of the chain; the task that is running it, if any.
-    Boundary { owner: Cell<Option<TaskRef>>, innermost: Cell<*const Frame> },
+    Boundary {
+        owner: Cell<Option<TaskRef>>,
+        innermost: Cell<*const Frame>,
+    },
 }
 
 /// The private payload of an unwind that cancels.
@@ -56,7 +63,11 @@ pub(crate) enum Cancelled {
 impl Frame {
     /// A block of the current task that ends when fired.
     pub(crate) fn block(hub: &Hub, deadline: Option<Instant>) -> Frame {
-        Frame::new(Kind::Block { fired: Cell::new(false), deadline, task: hub.current().as_ptr() })
+        Frame::new(Kind::Block {
+            fired: Cell::new(false),
+            deadline,
+            task: hub.current().as_ptr(),
+        })
     }
 
     pub(crate) fn shield() -> Frame {
@@ -65,11 +76,18 @@ impl Frame {
 
     /// The bottom of a generator's part of the chain.
     pub(crate) fn boundary() -> Frame {
-        Frame::new(Kind::Boundary { owner: Cell::new(None), innermost: Cell::new(ptr::null()) })
+        Frame::new(Kind::Boundary {
+            owner: Cell::new(None),
+            innermost: Cell::new(ptr::null()),
+        })
     }
 
     fn new(kind: Kind) -> Frame {
-        Frame { outer: Cell::new(ptr::null()), kind, _pinned: PhantomPinned }
+        Frame {
+            outer: Cell::new(ptr::null()),
+            kind,
+            _pinned: PhantomPinned,
+        }
     }
 
     /// What an unwind up to this block carries.
@@ -120,7 +138,10 @@ impl Drop for Leave<'_> {
         // The task may be another one by now, if the frame is inside a generator: the hub knows who runs.
         if let Some(hub) = Hub::get() {
             let header = hub.current();
-            debug_assert!(ptr::eq(header.frames.get(), self.0.get_ref()), "frames nest");
+            debug_assert!(
+                ptr::eq(header.frames.get(), self.0.get_ref()),
+                "frames nest"
+            );
             header.frames.set(self.0.outer.get());
         }
     }
@@ -128,7 +149,9 @@ impl Drop for Leave<'_> {
 
 /// A generator's part of the chain, hung onto the resumer's while it runs.
 pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
-    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
+    let Kind::Boundary { owner, innermost } = &boundary.kind else {
+        unreachable!("a boundary is given")
+    };
     let header = hub.current();
     owner.set(Some(header));
     boundary.outer.set(header.frames.get());
@@ -144,10 +167,16 @@ pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
 
 /// Takes the generator's part off again. `hub.current()` is the task that runs it now.
 pub(crate) fn leave_boundary(hub: &Hub, boundary: Pin<&Frame>) {
-    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
+    let Kind::Boundary { owner, innermost } = &boundary.kind else {
+        unreachable!("a boundary is given")
+    };
     let header = hub.current();
     let inner = header.frames.replace(boundary.outer.replace(ptr::null()));
-    innermost.set(if ptr::eq(inner, boundary.get_ref()) { ptr::null() } else { inner });
+    innermost.set(if ptr::eq(inner, boundary.get_ref()) {
+        ptr::null()
+    } else {
+        inner
+    });
     owner.set(None);
 }
 
@@ -163,7 +192,9 @@ impl Hub {
 
     /// Fires a block: what is inside it is to be unwound.
     pub(crate) fn fire_block(&self, frame: &Frame) {
-        let Kind::Block { fired, .. } = &frame.kind else { unreachable!("only blocks are fired") };
+        let Kind::Block { fired, .. } = &frame.kind else {
+            unreachable!("only blocks are fired")
+        };
         fired.set(true);
         if let Some(task) = frame.owner() {
             self.nudge(&task);
@@ -231,7 +262,9 @@ fn pending(header: &Header) -> Option<Cancelled> {
     while let Some(frame) = unsafe { at.as_ref() } {
         match &frame.kind {
             Kind::Shield => return found.map(|(frame, _)| frame.payload()),
-            Kind::Block { fired, deadline, .. } if fired.get() => {
+            Kind::Block {
+                fired, deadline, ..
+            } if fired.get() => {
                 if found.is_none_or(|(_, earliest)| *deadline <= earliest) {
                     found = Some((frame, *deadline));
                 }

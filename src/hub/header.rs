@@ -100,7 +100,12 @@ impl Header {
         spawned_at: &'static Location<'static>,
         now: Instant,
     ) -> Header {
-        let extra = name.map(|name| Box::new(Extra { name: Some(name), ..Extra::default() }));
+        let extra = name.map(|name| {
+            Box::new(Extra {
+                name: Some(name),
+                ..Extra::default()
+            })
+        });
         Header {
             wait: Wait::new(),
             attention: Cell::new(false),
@@ -153,7 +158,11 @@ impl Header {
     pub(crate) fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         // A signal handler may ask while the part is borrowed.
         let extra = self.extra.try_borrow();
-        let name = extra.as_ref().ok().and_then(|extra| extra.as_ref()).and_then(|extra| extra.name.as_deref());
+        let name = extra
+            .as_ref()
+            .ok()
+            .and_then(|extra| extra.as_ref())
+            .and_then(|extra| extra.name.as_deref());
         match name {
             Some(name) => write!(out, "'{name}'"),
             None if self.is_root() => out.write_str("'root'"),
@@ -164,7 +173,10 @@ impl Header {
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Header").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Header")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,7 +205,10 @@ pub(crate) struct TaskCell<T> {
 
 impl<T> TaskCell<T> {
     pub(crate) fn new(header: Header) -> TaskCell<T> {
-        TaskCell { header, result: ManuallyDrop::new(Cell::new(None)) }
+        TaskCell {
+            header,
+            result: ManuallyDrop::new(Cell::new(None)),
+        }
     }
 
     pub(crate) fn put(&self, result: Result<T, JoinError>) {
@@ -233,7 +248,7 @@ impl<T> AnyTask for TaskCell<T> {
 ///
 /// It is kept only where the task is known to live: in the run queue and in timers (the hub holds every task until its end, and
 /// an ended task is in neither), as the current task, and made from a [`Waiter`] (W2).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskRef(NonNull<Header>);
 
 impl TaskRef {
@@ -256,7 +271,11 @@ impl TaskRef {
 
     /// A clause of the task's wait of this generation.
     pub(crate) fn waiter(self, generation: u32, clause: Clause) -> Waiter {
-        Waiter { wait: self.0.cast(), generation, clause }
+        Waiter {
+            wait: self.0.cast(),
+            generation,
+            clause,
+        }
     }
 }
 

@@ -134,7 +134,9 @@ impl<T> JoinHandle<T> {
     }
 
     fn result(self) -> Result<T, JoinError> {
-        self.task.take().expect("an ended task has left its result to its only handle")
+        self.task
+            .take()
+            .expect("an ended task has left its result to its only handle")
     }
 }
 
@@ -148,6 +150,8 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("id", &self.task.header().id).finish_non_exhaustive()
+        f.debug_struct("JoinHandle")
+            .field("id", &self.task.header().id)
+            .finish_non_exhaustive()
     }
 }

@@ -24,8 +24,7 @@ pub use join::{joinall, killall, try_joinall};
 pub use park::{Unparker, idle, park, park_timeout, yield_now};
 pub use remote::{HubHandle, RemoteJoinHandle};
 pub use run::run;
-pub use wait::{IWait, Waitable, iwait, wait};
-pub(crate) use wait::Watch;
+pub use wait::{IWait, Waitable, Watch, iwait, wait};
 
 /// A task, without its result: to name it, kill it, unpark it, or watch for its end.
 ///
@@ -100,7 +99,10 @@ pub fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
 /// assert!(later.join().unwrap() >= delay);
 /// ```
 #[track_caller]
-pub fn spawn_later<T: 'static>(delay: Duration, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+pub fn spawn_later<T: 'static>(
+    delay: Duration,
+    body: impl FnOnce() -> T + 'static,
+) -> JoinHandle<T> {
     // As good as never, where the clock ends.
     let start = clock::deadline_after(delay)
         .or_else(|| clock::deadline_after(Duration::from_secs(u64::from(u32::MAX))))
@@ -156,12 +158,19 @@ impl Builder {
     /// If the system gives no memory for a stack, no guard for it, or no poller for the thread's hub. The body has been
     /// dropped then, and nothing else is left behind.
     #[track_caller]
-    pub fn spawn<T: 'static>(self, body: impl FnOnce() -> T + 'static) -> io::Result<JoinHandle<T>> {
+    pub fn spawn<T: 'static>(
+        self,
+        body: impl FnOnce() -> T + 'static,
+    ) -> io::Result<JoinHandle<T>> {
         self.spawn_at(None, body)
     }
 
     #[track_caller]
-    fn spawn_at<T: 'static>(self, start: Option<Instant>, body: impl FnOnce() -> T + 'static) -> io::Result<JoinHandle<T>> {
+    fn spawn_at<T: 'static>(
+        self,
+        start: Option<Instant>,
+        body: impl FnOnce() -> T + 'static,
+    ) -> io::Result<JoinHandle<T>> {
         // SAFETY: `body` and `T` are 'static.
         let task = unsafe { self.spawn_unchecked(start, body) }?;
         Ok(JoinHandle::new(task))
@@ -217,7 +226,9 @@ impl Task {
 
     /// The name given by [`Builder::name`], if any.
     pub fn name(&self) -> Option<String> {
-        self.header().peek_extra(|extra| extra.name.as_deref().map(String::from)).flatten()
+        self.header()
+            .peek_extra(|extra| extra.name.as_deref().map(String::from))
+            .flatten()
     }
 
     /// Where the task was spawned. For the root, where its hub was made.
@@ -282,7 +293,9 @@ impl Task {
             return;
         }
         if cfg!(panic = "abort") && header.state.get() == State::Started {
-            panic!("greenroom: a task that has begun can only be killed by unwinding, and this program is built with panic = \"abort\"");
+            panic!(
+                "greenroom: a task that has begun can only be killed by unwinding, and this program is built with panic = \"abort\""
+            );
         }
         // A hub that is gone has left its tasks as they are, for ever.
         if let Some(hub) = Hub::get() {
@@ -317,9 +330,9 @@ impl Task {
                 "a task cannot wait for its own end"
             );
             let waiter = hub.arm(Clause(0));
-            let outcome = header
-                .joiners
-                .while_linked(waiter, End::Back, || hub.park(Reason::Join(header.id), deadline));
+            let outcome = header.joiners.while_linked(waiter, End::Back, || {
+                hub.park(Reason::Join(header.id), deadline)
+            });
             if outcome == Outcome::Elapsed {
                 return header.has_ended();
             }
@@ -358,7 +371,10 @@ impl Task {
         } else {
             Some(self.watch(Box::new(linked)))
         };
-        Link { task: self.clone(), key }
+        Link {
+            task: self.clone(),
+            key,
+        }
     }
 
     /// Has `f` called at the task's end, on the task's stack: not for code of the user's. Gives the key to take it back.
@@ -396,7 +412,10 @@ impl Link {
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task").field("id", &self.id().0).field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Task")
+            .field("id", &self.id().0)
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Task;
 use crate::clock;
-use crate::hub::{Hub, Outcome, Reason, Remote, RemoteTask};
+use crate::hub::{Hub, Outcome, Reason, Remote, RemoteTask, TaskRef};
 use crate::waiter::Clause;
 
 /// Gives every task that is ready a turn before the caller goes on.
@@ -109,7 +109,10 @@ impl Task {
     /// As long as one exists, a root that waits for ever is not reported as deadlocked: the other thread might call.
     pub fn unparker(&self) -> Unparker {
         let hub = Hub::here();
-        Unparker { remote: hub.remote(), task: hub.remote_task(self.header()) }
+        Unparker {
+            remote: hub.remote(),
+            task: hub.remote_task(TaskRef::from_header(self.header())),
+        }
     }
 }
 
@@ -129,6 +132,8 @@ impl Unparker {
 
 impl fmt::Debug for Unparker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unparker").field("task", &self.task).finish_non_exhaustive()
+        f.debug_struct("Unparker")
+            .field("task", &self.task)
+            .finish_non_exhaustive()
     }
 }
