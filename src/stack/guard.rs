@@ -60,6 +60,12 @@ const MARK: u8 = 2;
 /// Marks do not work here, or are not wanted.
 const PROTECT: u8 = 3;
 
+/// Whether guards are marks, for tests. Known once one stack was made.
+#[cfg(test)]
+pub(super) fn marks() -> bool {
+    mode() == MARK
+}
+
 fn mode() -> u8 {
     let mode = MODE.load(Ordering::Relaxed);
     if mode != UNKNOWN {
