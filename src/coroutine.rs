@@ -40,9 +40,7 @@ impl Coroutine {
         };
         // SAFETY: the caller vouches for what `body` borrows.
         let inner = unsafe { corosensei::Coroutine::with_stack_unchecked(Owned(stack), body) };
-        Coroutine {
-            inner: ManuallyDrop::new(inner),
-        }
+        Coroutine { inner: ManuallyDrop::new(inner) }
     }
 
     /// Runs the body until it suspends (false) or ends (true).

@@ -40,20 +40,16 @@ impl JoinError {
 
 /// The message that a panic was raised with; `None` for a payload that is no text.
 pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+    payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Killed => f.write_str("Killed"),
-            JoinError::Panicked(_) => f
-                .debug_tuple("Panicked")
-                .field(&self.message().unwrap_or("Box<dyn Any>"))
-                .finish(),
+            JoinError::Panicked(_) => {
+                f.debug_tuple("Panicked").field(&self.message().unwrap_or("Box<dyn Any>")).finish()
+            }
         }
     }
 }
@@ -63,9 +59,7 @@ impl fmt::Display for JoinError {
         match (self, self.message()) {
             (JoinError::Killed, _) => f.write_str("the task was killed"),
             (JoinError::Panicked(_), Some(message)) => write!(f, "the task panicked: {message}"),
-            (JoinError::Panicked(_), None) => {
-                f.write_str("the task panicked with a payload that is no text")
-            }
+            (JoinError::Panicked(_), None) => f.write_str("the task panicked with a payload that is no text"),
         }
     }
 }

@@ -123,12 +123,7 @@ impl<S: AsRawFd> Source<S> {
     }
 
     fn wrap(inner: S, generation: u32, unverified: bool, mode: Arc<Mode>) -> Source<S> {
-        Source {
-            inner: ManuallyDrop::new(inner),
-            generation,
-            unverified: AtomicBool::new(unverified),
-            mode,
-        }
+        Source { inner: ManuallyDrop::new(inner), generation, unverified: AtomicBool::new(unverified), mode }
     }
 
     pub(crate) fn get(&self) -> &S {
@@ -142,9 +137,7 @@ impl<S: AsRawFd> Source<S> {
     /// Takes the descriptor out of every hub and gives it back open, with `O_NONBLOCK` as the user set it.
     pub(crate) fn into_inner(self) -> S {
         reactor::release(self.fd());
-        if self.mode.underneath.load(Ordering::Relaxed)
-            && self.mode.nonblocking.load(Ordering::Relaxed) == NO
-        {
+        if self.mode.underneath.load(Ordering::Relaxed) && self.mode.nonblocking.load(Ordering::Relaxed) == NO {
             // The flag of a descriptor that is open can be cleared.
             let _cleared = sys::set_nonblocking(self.fd(), false);
         }
@@ -249,8 +242,7 @@ impl<S: AsRawFd> Source<S> {
         deadline: &mut Option<Option<Instant>>,
         place: End,
     ) -> io::Result<()> {
-        let deadline = *deadline
-            .get_or_insert_with(|| self.timeout(direction).and_then(clock::deadline_after));
+        let deadline = *deadline.get_or_insert_with(|| self.timeout(direction).and_then(clock::deadline_after));
         if self.park_until(hub, entry, direction, deadline, place)? {
             Ok(())
         } else {
@@ -272,9 +264,7 @@ impl<S: AsRawFd> Source<S> {
         };
         let waiter = hub.arm(Clause(0));
         let side = entry.side(direction);
-        let outcome = side
-            .waiters
-            .while_linked(waiter, place, || hub.on_io(|| hub.park(reason, deadline)));
+        let outcome = side.waiters.while_linked(waiter, place, || hub.on_io(|| hub.park(reason, deadline)));
         if entry.closed.get() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -297,20 +287,13 @@ impl<S: AsRawFd> Source<S> {
     }
 
     /// Blocks the native thread, for want of a hub.
-    fn block<T>(
-        &self,
-        direction: Direction,
-        mut call: impl FnMut(&S) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn block<T>(&self, direction: Direction, mut call: impl FnMut(&S) -> io::Result<T>) -> io::Result<T> {
         let deadline = self.timeout(direction).and_then(clock::deadline_after);
         loop {
             match call(&self.inner) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock && !self.is_nonblocking() =>
-                {
-                    let left =
-                        deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_nonblocking() => {
+                    let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
                     match sys::poll_fd(self.fd(), direction.poll_events(), left) {
                         Ok(false) => return Err(error),
                         Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -341,20 +324,14 @@ impl<S: AsRawFd> Source<S> {
         if !self.mode.underneath.load(Ordering::Relaxed) {
             sys::set_nonblocking(self.fd(), nonblocking)?;
         }
-        self.mode
-            .nonblocking
-            .store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
+        self.mode.nonblocking.store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
         Ok(())
     }
 
     fn is_nonblocking(&self) -> bool {
         let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
         if known == UNKNOWN {
-            known = if sys::is_nonblocking(self.fd()).unwrap_or(false) {
-                YES
-            } else {
-                NO
-            };
+            known = if sys::is_nonblocking(self.fd()).unwrap_or(false) { YES } else { NO };
             self.mode.nonblocking.store(known, Ordering::Relaxed);
         }
         known == YES
@@ -363,9 +340,7 @@ impl<S: AsRawFd> Source<S> {
     /// Notes a timeout that the caller has set on the kernel's socket.
     pub(crate) fn note_timeout(&self, direction: Direction, timeout: Option<Duration>) {
         let nanos = timeout.map_or(NO_TIMEOUT, |timeout| {
-            u64::try_from(timeout.as_nanos())
-                .unwrap_or(UNKNOWN_TIMEOUT)
-                .min(UNKNOWN_TIMEOUT - 1)
+            u64::try_from(timeout.as_nanos()).unwrap_or(UNKNOWN_TIMEOUT).min(UNKNOWN_TIMEOUT - 1)
         });
         self.mode.timeout(direction).store(nanos, Ordering::Relaxed);
     }

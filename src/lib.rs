@@ -26,9 +26,8 @@ pub use error::{AccessError, Elapsed, JoinError};
 pub use local::LocalKey;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use task::{
-    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker,
-    Waitable, Watch, current, idle, iwait, joinall, killall, park, park_timeout, run, spawn,
-    spawn_later, try_joinall, wait, yield_now,
+    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, Watch, current,
+    idle, iwait, joinall, killall, park, park_timeout, run, spawn, spawn_later, try_joinall, wait, yield_now,
 };
 pub use time::{shield, sleep, sleep_until, timeout};
 

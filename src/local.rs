@@ -113,9 +113,7 @@ impl<T: 'static> LocalKey<T> {
                 })
             }
         };
-        let value = value
-            .downcast_ref()
-            .expect("a key's address belongs to one type");
+        let value = value.downcast_ref().expect("a key's address belongs to one type");
         Ok(f(value))
     }
 }

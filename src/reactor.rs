@@ -96,11 +96,7 @@ impl Reactor {
 
     /// Waits up to `timeout` (`None`: for ever) for events and offers each woken waiter to `fire`, which says whether
     /// it took it. May return early; never later than the kernel wakes it.
-    pub(crate) fn poll(
-        &self,
-        timeout: Option<Duration>,
-        mut fire: impl FnMut(Waiter) -> bool,
-    ) -> io::Result<()> {
+    pub(crate) fn poll(&self, timeout: Option<Duration>, mut fire: impl FnMut(Waiter) -> bool) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         match self.fill(&mut events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -121,14 +117,10 @@ impl Reactor {
             }
             let failed = event.is_error();
             if event.is_readable() || event.is_read_closed() || failed {
-                entry
-                    .read
-                    .now_ready(event.is_read_closed() || failed, &mut fire);
+                entry.read.now_ready(event.is_read_closed() || failed, &mut fire);
             }
             if event.is_writable() || event.is_write_closed() || failed {
-                entry
-                    .write
-                    .now_ready(event.is_write_closed() || failed, &mut fire);
+                entry.write.now_ready(event.is_write_closed() || failed, &mut fire);
             }
         }
         Ok(())
@@ -150,11 +142,7 @@ impl Reactor {
             return poll.poll(events, Some(Duration::from_millis(millis)));
         }
         events.clear();
-        if sys::wait_readable(&*poll, timeout)? {
-            poll.poll(events, Some(Duration::ZERO))
-        } else {
-            Ok(())
-        }
+        if sys::wait_readable(&*poll, timeout)? { poll.poll(events, Some(Duration::ZERO)) } else { Ok(()) }
     }
 
     /// The entry of a descriptor, if this hub registered it in that generation.
@@ -186,12 +174,7 @@ impl Reactor {
         }
         note_registration(fd, peer);
 
-        let entry = Rc::new(Entry {
-            generation,
-            closed: Cell::new(false),
-            read: Side::new(),
-            write: Side::new(),
-        });
+        let entry = Rc::new(Entry { generation, closed: Cell::new(false), read: Side::new(), write: Side::new() });
         let mut entries = self.entries.borrow_mut();
         if entries.len() <= index(fd) {
             entries.resize_with(index(fd) + 1, || None);
@@ -210,10 +193,7 @@ impl Reactor {
         let Some(slot) = entries.get_mut(index(fd)) else {
             return;
         };
-        if slot
-            .as_ref()
-            .is_none_or(|entry| entry.generation != generation)
-        {
+        if slot.as_ref().is_none_or(|entry| entry.generation != generation) {
             return;
         }
         let entry = slot.take();
@@ -228,9 +208,7 @@ impl Reactor {
 impl Link {
     /// Wakes the reactor's thread out of its poll.
     pub(crate) fn ring(&self) {
-        self.doorbell
-            .wake()
-            .expect("an eventfd or its like can always be written");
+        self.doorbell.wake().expect("an eventfd or its like can always be written");
     }
 
     /// Takes a descriptor that is still open out of the poller.
@@ -259,11 +237,7 @@ impl Entry {
 
 impl Side {
     fn new() -> Side {
-        Side {
-            ready: Cell::new(false),
-            hung_up: Cell::new(false),
-            waiters: WaitQueue::new(),
-        }
+        Side { ready: Cell::new(false), hung_up: Cell::new(false), waiters: WaitQueue::new() }
     }
 
     fn now_ready(&self, hung_up: bool, fire: impl FnMut(Waiter) -> bool) {
@@ -277,9 +251,7 @@ impl Side {
 
 impl std::fmt::Debug for Reactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor")
-            .field("link", &self.link)
-            .finish_non_exhaustive()
+        f.debug_struct("Reactor").field("link", &self.link).finish_non_exhaustive()
     }
 }
 
@@ -295,10 +267,8 @@ fn index(fd: RawFd) -> usize {
     usize::try_from(fd).expect("an open descriptor is not negative")
 }
 
-const _: () = assert!(
-    usize::BITS == 64,
-    "a token holds a descriptor and its generation: greenroom needs a 64-bit target"
-);
+const _: () =
+    assert!(usize::BITS == 64, "a token holds a descriptor and its generation: greenroom needs a 64-bit target");
 
 /// What the process knows of a descriptor number.
 #[derive(Default)]

@@ -73,10 +73,7 @@ impl<M> Mailbox<M> {
 
     /// An empty mailbox, whose hub is awake.
     pub(crate) fn new() -> Self {
-        Self {
-            head: AtomicPtr::new(Self::AWAKE),
-            _terms: PhantomData,
-        }
+        Self { head: AtomicPtr::new(Self::AWAKE), _terms: PhantomData }
     }
 
     /// Sends a message, from any thread; never blocks, never switches.
@@ -91,10 +88,7 @@ impl<M> Mailbox<M> {
         if head == Self::CLOSED {
             return Err(message);
         }
-        let node = Box::into_raw(Box::new(Node {
-            message,
-            older: ptr::null_mut(),
-        }));
+        let node = Box::into_raw(Box::new(Node { message, older: ptr::null_mut() }));
         node.expose_provenance();
         loop {
             if head == Self::CLOSED {
@@ -102,18 +96,11 @@ impl<M> Mailbox<M> {
                 let node = unsafe { Box::from_raw(node) };
                 return Err(node.message);
             }
-            let older = if Self::is_mail(head) {
-                head
-            } else {
-                ptr::null_mut()
-            };
+            let older = if Self::is_mail(head) { head } else { ptr::null_mut() };
             // SAFETY: as above, `node` is live and still ours alone.
             unsafe { (*node).older = older };
 
-            match self
-                .head
-                .compare_exchange_weak(head, node, Ordering::Release, Ordering::Acquire)
-            {
+            match self.head.compare_exchange_weak(head, node, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return Ok(head == Self::ASLEEP),
                 Err(now) => head = now,
             }
@@ -142,25 +129,13 @@ impl<M> Mailbox<M> {
     #[must_use]
     pub(crate) fn prepare_to_sleep(&self) -> bool {
         // Publishes nothing, for the mark leads to no data: whoever rings has the waker already.
-        self.head
-            .compare_exchange(
-                Self::AWAKE,
-                Self::ASLEEP,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            )
-            .is_ok()
+        self.head.compare_exchange(Self::AWAKE, Self::ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Takes the mark back, right after the poll returned for whatever reason. For the hub only.
     pub(crate) fn awake(&self) {
         // A failure means that there is mail, which stays: a push took the mark, and `take` comes next.
-        let _ = self.head.compare_exchange(
-            Self::ASLEEP,
-            Self::AWAKE,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _ = self.head.compare_exchange(Self::ASLEEP, Self::AWAKE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Ends the mailbox and gives what was still in it, in order; later pushes give their message back.
@@ -181,16 +156,11 @@ impl<M> Mailbox<M> {
     /// Frees the chain that a swap took out of `head`, and moves its messages to the end of `into`, oldest first.
     fn unchain(head: *mut Node<M>, into: &mut Vec<M>) {
         let first = into.len();
-        let mut next = if Self::is_mail(head) {
-            head
-        } else {
-            ptr::null_mut()
-        };
+        let mut next = if Self::is_mail(head) { head } else { ptr::null_mut() };
         while !next.is_null() {
             // SAFETY: a push made this node by `Box::into_raw` and published it complete (4); the swap made the whole
             // chain ours alone (3), and each node is met once.
-            let node =
-                unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Node<M>>(next.addr())) };
+            let node = unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Node<M>>(next.addr())) };
             next = node.older;
             into.push(node.message);
         }
@@ -212,9 +182,7 @@ impl<M> fmt::Debug for Mailbox<M> {
             head if head == Self::CLOSED => "closed",
             _ => "notified",
         };
-        f.debug_struct("Mailbox")
-            .field("state", &state)
-            .finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("state", &state).finish_non_exhaustive()
     }
 }
 
@@ -342,8 +310,6 @@ mod tests {
                 next[sender] += 1;
             }
         }
-        senders
-            .into_iter()
-            .for_each(|sender| sender.join().expect("it does not panic"));
+        senders.into_iter().for_each(|sender| sender.join().expect("it does not panic"));
     }
 }

@@ -28,12 +28,7 @@ pub(crate) struct RunQueue<T> {
 impl<T: Copy> RunQueue<T> {
     /// An empty queue, which allocates nothing yet.
     pub(crate) fn new() -> Self {
-        Self {
-            ring: Box::new([]),
-            head: 0,
-            tail: 0,
-            shuffle: None,
-        }
+        Self { ring: Box::new([]), head: 0, tail: 0, shuffle: None }
     }
 
     /// Queues a task behind all others.
@@ -128,8 +123,7 @@ impl<T: Copy> RunQueue<T> {
         };
         let index = (u128::from(random.next()) * self.len() as u128) >> 64;
         let (mask, head) = (self.mask(), self.head);
-        self.ring
-            .swap(head & mask, head.wrapping_add(index as usize) & mask);
+        self.ring.swap(head & mask, head.wrapping_add(index as usize) & mask);
     }
 }
 
@@ -218,10 +212,7 @@ mod tests {
         for seed in 0..8000 {
             hits[drain_shuffled(seed, 8)[0] as usize] += 1;
         }
-        assert!(
-            hits.iter().all(|hits| (850..1150).contains(hits)),
-            "{hits:?}"
-        );
+        assert!(hits.iter().all(|hits| (850..1150).contains(hits)), "{hits:?}");
     }
 
     fn drain_shuffled(seed: u64, count: u32) -> Vec<u32> {

@@ -53,13 +53,7 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     let hub = Hub::here();
     let frame = pin!(Frame::block(hub, None));
     let frame = frame.as_ref();
-    let scope = Scope {
-        hub,
-        frame,
-        running: RefCell::default(),
-        panic: RefCell::new(None),
-        lifetimes: PhantomData,
-    };
+    let scope = Scope { hub, frame, running: RefCell::default(), panic: RefCell::new(None), lifetimes: PhantomData };
     let unwinding = hub.current().unwinding.get();
 
     let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -73,19 +67,14 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     if ended.is_err() {
         scope.end_all();
     }
-    debug_assert!(
-        scope.running.borrow().is_empty(),
-        "all tasks of a scope have ended"
-    );
+    debug_assert!(scope.running.borrow().is_empty(), "all tasks of a scope have ended");
 
     let panic = scope.panic.take();
     match (ended, panic) {
         (Ok(value), None) => value,
         // A panic in a task comes before what it led to; a kill from outside comes before all.
         (Err(payload), None) => hub.pass_on(payload),
-        (Err(payload), Some(_)) if payload.is::<Cancelled>() && !frame.is_target_of(&*payload) => {
-            hub.pass_on(payload)
-        }
+        (Err(payload), Some(_)) if payload.is::<Cancelled>() && !frame.is_target_of(&*payload) => hub.pass_on(payload),
         (_, Some(panic)) => {
             hub.current().unwinding.set(unwinding);
             hub.pass_on(panic)
@@ -116,10 +105,7 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// If the system gives no memory for a stack.
     #[track_caller]
-    pub fn spawn<T: 'scope>(
-        &'scope self,
-        body: impl FnOnce() -> T + 'scope,
-    ) -> ScopedJoinHandle<'scope, T> {
+    pub fn spawn<T: 'scope>(&'scope self, body: impl FnOnce() -> T + 'scope) -> ScopedJoinHandle<'scope, T> {
         match self.spawn_with(Builder::new(), body) {
             Ok(handle) => handle,
             Err(error) => panic!("greenroom: no task can be made: {error}"),
@@ -137,17 +123,13 @@ impl<'scope> Scope<'scope, '_> {
         builder: Builder,
         body: impl FnOnce() -> T + 'scope,
     ) -> std::io::Result<ScopedJoinHandle<'scope, T>> {
-        let run =
-            move || catch_unwind(AssertUnwindSafe(body)).map_err(|payload| self.failed(payload));
+        let run = move || catch_unwind(AssertUnwindSafe(body)).map_err(|payload| self.failed(payload));
         // SAFETY: what `run` and `T` borrow outlives 'scope, and `scope` does not return or unwind before every task
         // of it has ended. If the stack that `scope` runs on is leaked, what lies on it lives for ever.
         let task = unsafe { builder.spawn_unchecked(None, run) }?;
         let handle = JoinHandle::new(task);
         self.note(handle.task());
-        Ok(ScopedJoinHandle {
-            handle,
-            scope: PhantomData,
-        })
+        Ok(ScopedJoinHandle { handle, scope: PhantomData })
     }
 
     /// Adds a task to those that are waited for; those that have ended go when the list has doubled.
@@ -164,9 +146,7 @@ impl<'scope> Scope<'scope, '_> {
         if payload.is::<Cancelled>() {
             return JoinError::Killed;
         }
-        let text = message_of(&*payload)
-            .unwrap_or("a payload that is no text; the scope has it")
-            .to_owned();
+        let text = message_of(&*payload).unwrap_or("a payload that is no text; the scope has it").to_owned();
         if self.panic.borrow().is_none() {
             self.panic.replace(Some(payload));
             self.kill_all();
@@ -210,9 +190,7 @@ impl<'scope> Scope<'scope, '_> {
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope")
-            .field("running", &self.running.borrow().len())
-            .finish_non_exhaustive()
+        f.debug_struct("Scope").field("running", &self.running.borrow().len()).finish_non_exhaustive()
     }
 }
 
@@ -259,8 +237,6 @@ impl<T> ScopedJoinHandle<'_, T> {
 
 impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ScopedJoinHandle")
-            .field(&self.handle)
-            .finish()
+        f.debug_tuple("ScopedJoinHandle").field(&self.handle).finish()
     }
 }

@@ -50,9 +50,7 @@ fn rest_until(deadline: Option<Instant>) {
     let hub = Hub::here();
     if !hub.can_switch() {
         // Inside the panic hook: the thread itself sleeps.
-        let left = deadline.map_or(Duration::MAX, |deadline| {
-            deadline.saturating_duration_since(clock::now())
-        });
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(clock::now()));
         return std::thread::sleep(left);
     }
     hub.arm(Clause(0));
@@ -110,10 +108,7 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
     let frame = frame.as_ref();
     let unwinding = hub.current().unwinding.get();
     let ended = {
-        let _timer = Armed {
-            hub,
-            key: hub.set_block_timer(deadline, frame.get_ref()),
-        };
+        let _timer = Armed { hub, key: hub.set_block_timer(deadline, frame.get_ref()) };
         catch_unwind(AssertUnwindSafe(|| frame.enclose(hub, f)))
     };
     match ended {

@@ -59,12 +59,7 @@ struct Slot<T> {
 impl<T> Timers<T> {
     /// No timers; allocates nothing yet.
     pub(crate) fn new() -> Self {
-        Self {
-            heap: Vec::new(),
-            slots: Slab::new(),
-            next_sequence: 0,
-            epoch: clock::now(),
-        }
+        Self { heap: Vec::new(), slots: Slab::new(), next_sequence: 0, epoch: clock::now() }
     }
 
     /// Adds a value that is due at `deadline`, which may lie in the past.
@@ -73,22 +68,11 @@ impl<T> Timers<T> {
         self.next_sequence += 1;
 
         let place = self.heap.len();
-        let slot = self.slots.insert(Slot {
-            sequence,
-            place: index(place),
-            value,
-        });
-        let entry = Entry {
-            due: self.nanos(deadline),
-            sequence,
-            slot: index(slot),
-        };
+        let slot = self.slots.insert(Slot { sequence, place: index(place), value });
+        let entry = Entry { due: self.nanos(deadline), sequence, slot: index(slot) };
         self.heap.push(entry);
         self.sift_up(place, entry);
-        TimerKey {
-            sequence,
-            slot: entry.slot,
-        }
+        TimerKey { sequence, slot: entry.slot }
     }
 
     /// Takes the value back before it is due; `None` if it was cancelled or has expired already.
@@ -169,16 +153,10 @@ impl<T> Timers<T> {
                 Some([a, b, c, d, ..]) => {
                     let left = if b.is_before(a) { (1, b) } else { (0, a) };
                     let right = if d.is_before(c) { (3, d) } else { (2, c) };
-                    first
-                        + if right.1.is_before(left.1) {
-                            right.0
-                        } else {
-                            left.0
-                        }
+                    first + if right.1.is_before(left.1) { right.0 } else { left.0 }
                 }
                 Some(few) => {
-                    let soonest = (1..few.len())
-                        .fold(0, |a, b| if few[b].is_before(&few[a]) { b } else { a });
+                    let soonest = (1..few.len()).fold(0, |a, b| if few[b].is_before(&few[a]) { b } else { a });
                     first + soonest
                 }
             };
@@ -298,11 +276,7 @@ mod tests {
     }
 
     fn soonest(oracle: &[(TimerKey, Option<u64>)]) -> Option<(u64, usize)> {
-        oracle
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (_, due))| Some(((*due)?, index)))
-            .min()
+        oracle.iter().enumerate().filter_map(|(index, (_, due))| Some(((*due)?, index))).min()
     }
 
     /// The invariants at the head of this file.
@@ -310,10 +284,7 @@ mod tests {
         assert_eq!(timers.heap.len(), timers.slots.len());
         for (place, entry) in timers.heap.iter().enumerate() {
             let slot = &timers.slots[entry.slot as usize];
-            assert_eq!(
-                (slot.place as usize, slot.sequence),
-                (place, entry.sequence)
-            );
+            assert_eq!((slot.place as usize, slot.sequence), (place, entry.sequence));
             assert!(place == 0 || timers.heap[(place - 1) / ARITY].is_before(entry));
         }
     }
@@ -366,10 +337,7 @@ mod tests {
             timers.insert(now + Duration::from_nanos(value), value);
         }
         for value in 0..crowd {
-            assert_eq!(
-                timers.pop_expired(now + Duration::from_secs(1)),
-                Some(value)
-            );
+            assert_eq!(timers.pop_expired(now + Duration::from_secs(1)), Some(value));
         }
         assert!(timers.heap.capacity() <= KEPT_CAPACITY);
         assert!(timers.slots.capacity() <= KEPT_CAPACITY);

@@ -52,11 +52,7 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) const fn new() -> Wait {
-        Wait {
-            generation: Cell::new(0),
-            phase: Cell::new(Clause::RUNNING),
-            parked: Cell::new(false),
-        }
+        Wait { generation: Cell::new(0), phase: Cell::new(Clause::RUNNING), parked: Cell::new(false) }
     }
 
     /// Begins a wait and gives its generation.
@@ -101,11 +97,7 @@ impl Wait {
             return Fired::Lost;
         }
         self.phase.set(clause.0);
-        if self.parked.replace(false) {
-            Fired::Wake
-        } else {
-            Fired::Seen
-        }
+        if self.parked.replace(false) { Fired::Wake } else { Fired::Seen }
     }
 }
 
@@ -160,10 +152,7 @@ pub(crate) enum End {
 
 impl WaitQueue {
     pub(crate) const fn new() -> WaitQueue {
-        WaitQueue {
-            head: Cell::new(ptr::null()),
-            tail: Cell::new(ptr::null()),
-        }
+        WaitQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -172,12 +161,8 @@ impl WaitQueue {
 
     /// Runs `f` with `waiter` in the queue; it has left the queue when this returns or unwinds (W2).
     pub(crate) fn while_linked<R>(&self, waiter: Waiter, end: End, f: impl FnOnce() -> R) -> R {
-        let node = pin!(Node {
-            waiter,
-            prev: Cell::new(ptr::null()),
-            next: Cell::new(ptr::null()),
-            _pinned: PhantomPinned
-        });
+        let node =
+            pin!(Node { waiter, prev: Cell::new(ptr::null()), next: Cell::new(ptr::null()), _pinned: PhantomPinned });
         let node = node.as_ref();
         self.link(node, end);
         let _linked = Linked { queue: self, node };
@@ -253,11 +238,7 @@ mod tests {
     use super::*;
 
     fn waiter(wait: &Wait) -> Waiter {
-        Waiter {
-            wait: NonNull::from(wait),
-            generation: wait.generation(),
-            clause: Clause(0),
-        }
+        Waiter { wait: NonNull::from(wait), generation: wait.generation(), clause: Clause(0) }
     }
 
     #[test]
@@ -290,12 +271,7 @@ mod tests {
         let order = || {
             let mut seen = vec![];
             queue.offer(|w| {
-                seen.push(
-                    waits
-                        .iter()
-                        .position(|x| ptr::eq(x, w.wait.as_ptr()))
-                        .unwrap(),
-                );
+                seen.push(waits.iter().position(|x| ptr::eq(x, w.wait.as_ptr())).unwrap());
                 false
             });
             seen

@@ -63,11 +63,7 @@ pub(crate) enum Cancelled {
 impl Frame {
     /// A block of the current task that ends when fired.
     pub(crate) fn block(hub: &Hub, deadline: Option<Instant>) -> Frame {
-        Frame::new(Kind::Block {
-            fired: Cell::new(false),
-            deadline,
-            task: hub.current().as_ptr(),
-        })
+        Frame::new(Kind::Block { fired: Cell::new(false), deadline, task: hub.current().as_ptr() })
     }
 
     pub(crate) fn shield() -> Frame {
@@ -76,18 +72,11 @@ impl Frame {
 
     /// The bottom of a generator's part of the chain.
     pub(crate) fn boundary() -> Frame {
-        Frame::new(Kind::Boundary {
-            owner: Cell::new(None),
-            innermost: Cell::new(ptr::null()),
-        })
+        Frame::new(Kind::Boundary { owner: Cell::new(None), innermost: Cell::new(ptr::null()) })
     }
 
     fn new(kind: Kind) -> Frame {
-        Frame {
-            outer: Cell::new(ptr::null()),
-            kind,
-            _pinned: PhantomPinned,
-        }
+        Frame { outer: Cell::new(ptr::null()), kind, _pinned: PhantomPinned }
     }
 
     /// What an unwind up to this block carries.
@@ -138,10 +127,7 @@ impl Drop for Leave<'_> {
         // The task may be another one by now, if the frame is inside a generator: the hub knows who runs.
         if let Some(hub) = Hub::get() {
             let header = hub.current();
-            debug_assert!(
-                ptr::eq(header.frames.get(), self.0.get_ref()),
-                "frames nest"
-            );
+            debug_assert!(ptr::eq(header.frames.get(), self.0.get_ref()), "frames nest");
             header.frames.set(self.0.outer.get());
         }
     }
@@ -149,9 +135,7 @@ impl Drop for Leave<'_> {
 
 /// A generator's part of the chain, hung onto the resumer's while it runs.
 pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
-    let Kind::Boundary { owner, innermost } = &boundary.kind else {
-        unreachable!("a boundary is given")
-    };
+    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
     let header = hub.current();
     owner.set(Some(header));
     boundary.outer.set(header.frames.get());
@@ -167,16 +151,10 @@ pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
 
 /// Takes the generator's part off again. `hub.current()` is the task that runs it now.
 pub(crate) fn leave_boundary(hub: &Hub, boundary: Pin<&Frame>) {
-    let Kind::Boundary { owner, innermost } = &boundary.kind else {
-        unreachable!("a boundary is given")
-    };
+    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
     let header = hub.current();
     let inner = header.frames.replace(boundary.outer.replace(ptr::null()));
-    innermost.set(if ptr::eq(inner, boundary.get_ref()) {
-        ptr::null()
-    } else {
-        inner
-    });
+    innermost.set(if ptr::eq(inner, boundary.get_ref()) { ptr::null() } else { inner });
     owner.set(None);
 }
 
@@ -192,9 +170,7 @@ impl Hub {
 
     /// Fires a block: what is inside it is to be unwound.
     pub(crate) fn fire_block(&self, frame: &Frame) {
-        let Kind::Block { fired, .. } = &frame.kind else {
-            unreachable!("only blocks are fired")
-        };
+        let Kind::Block { fired, .. } = &frame.kind else { unreachable!("only blocks are fired") };
         fired.set(true);
         if let Some(task) = frame.owner() {
             self.nudge(&task);
@@ -262,9 +238,7 @@ fn pending(header: &Header) -> Option<Cancelled> {
     while let Some(frame) = unsafe { at.as_ref() } {
         match &frame.kind {
             Kind::Shield => return found.map(|(frame, _)| frame.payload()),
-            Kind::Block {
-                fired, deadline, ..
-            } if fired.get() => {
+            Kind::Block { fired, deadline, .. } if fired.get() => {
                 if found.is_none_or(|(_, earliest)| *deadline <= earliest) {
                     found = Some((frame, *deadline));
                 }

@@ -94,18 +94,8 @@ pub(crate) enum Reason {
 pub(crate) const ROOT_SLOT: u32 = u32::MAX;
 
 impl Header {
-    pub(crate) fn new(
-        id: u64,
-        name: Option<Box<str>>,
-        spawned_at: &'static Location<'static>,
-        now: Instant,
-    ) -> Header {
-        let extra = name.map(|name| {
-            Box::new(Extra {
-                name: Some(name),
-                ..Extra::default()
-            })
-        });
+    pub(crate) fn new(id: u64, name: Option<Box<str>>, spawned_at: &'static Location<'static>, now: Instant) -> Header {
+        let extra = name.map(|name| Box::new(Extra { name: Some(name), ..Extra::default() }));
         Header {
             wait: Wait::new(),
             attention: Cell::new(false),
@@ -158,11 +148,7 @@ impl Header {
     pub(crate) fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         // A signal handler may ask while the part is borrowed.
         let extra = self.extra.try_borrow();
-        let name = extra
-            .as_ref()
-            .ok()
-            .and_then(|extra| extra.as_ref())
-            .and_then(|extra| extra.name.as_deref());
+        let name = extra.as_ref().ok().and_then(|extra| extra.as_ref()).and_then(|extra| extra.name.as_deref());
         match name {
             Some(name) => write!(out, "'{name}'"),
             None if self.is_root() => out.write_str("'root'"),
@@ -173,10 +159,7 @@ impl Header {
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Header")
-            .field("id", &self.id)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        f.debug_struct("Header").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -205,10 +188,7 @@ pub(crate) struct TaskCell<T> {
 
 impl<T> TaskCell<T> {
     pub(crate) fn new(header: Header) -> TaskCell<T> {
-        TaskCell {
-            header,
-            result: ManuallyDrop::new(Cell::new(None)),
-        }
+        TaskCell { header, result: ManuallyDrop::new(Cell::new(None)) }
     }
 
     pub(crate) fn put(&self, result: Result<T, JoinError>) {
@@ -271,11 +251,7 @@ impl TaskRef {
 
     /// A clause of the task's wait of this generation.
     pub(crate) fn waiter(self, generation: u32, clause: Clause) -> Waiter {
-        Waiter {
-            wait: self.0.cast(),
-            generation,
-            clause,
-        }
+        Waiter { wait: self.0.cast(), generation, clause }
     }
 }
 

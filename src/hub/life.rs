@@ -77,11 +77,7 @@ fn drop_locals(header: &Header) {
 
 /// How a body that did not return ended.
 fn outcome(payload: Box<dyn Any + Send>) -> JoinError {
-    if payload.is::<Cancelled>() {
-        JoinError::Killed
-    } else {
-        JoinError::Panicked(payload)
-    }
+    if payload.is::<Cancelled>() { JoinError::Killed } else { JoinError::Panicked(payload) }
 }
 
 /// Runs code of the user's that nobody waits for: a panic in it is reported by the panic hook and ends there.
@@ -184,9 +180,7 @@ impl Hub {
         let _restore = Restore(&current.ending, before);
         while !header.has_ended() {
             let waiter = self.arm(Clause(0));
-            header.joiners.while_linked(waiter, End::Back, || {
-                self.park(Reason::Join(header.id), None)
-            });
+            header.joiners.while_linked(waiter, End::Back, || self.park(Reason::Join(header.id), None));
         }
     }
 
@@ -196,10 +190,8 @@ impl Hub {
         loop {
             // Killed tasks may spawn others while they end.
             let tasks = self.tasks();
-            let left: Vec<_> = tasks
-                .iter()
-                .filter(|task| task.header().id >= first && !task.header().has_ended())
-                .collect();
+            let left: Vec<_> =
+                tasks.iter().filter(|task| task.header().id >= first && !task.header().has_ended()).collect();
             if left.is_empty() {
                 return true;
             }

@@ -171,11 +171,7 @@ impl Hub {
 
     /// Every task but the root.
     pub(crate) fn tasks(&self) -> Vec<Rc<dyn AnyTask>> {
-        self.tasks
-            .borrow()
-            .iter()
-            .map(|(_, task)| task.clone())
-            .collect()
+        self.tasks.borrow().iter().map(|(_, task)| task.clone()).collect()
     }
 
     pub(crate) fn live_tasks(&self) -> usize {
@@ -223,13 +219,8 @@ impl Hub {
         let header = task.header();
         // SAFETY: nobody else looks at the new task's coroutine yet.
         unsafe { *header.coroutine.get() = Some(coroutine) };
-        let slot = self
-            .tasks
-            .borrow_mut()
-            .insert(TaskCell::erase(task.clone()));
-        header
-            .slot
-            .set(u32::try_from(slot).expect("fewer than 2^32 tasks fit into memory"));
+        let slot = self.tasks.borrow_mut().insert(TaskCell::erase(task.clone()));
+        header.slot.set(u32::try_from(slot).expect("fewer than 2^32 tasks fit into memory"));
 
         let this = TaskRef::of(&task);
         match start {
@@ -247,8 +238,7 @@ impl Hub {
         let parked = task.wait.park();
         debug_assert!(parked, "a wait that was just armed has not fired");
         let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
-        task.starter
-            .set(Some(self.timers.borrow_mut().insert(start, alarm)));
+        task.starter.set(Some(self.timers.borrow_mut().insert(start, alarm)));
     }
 
     /// Takes a task that has ended out of the books. Its stack goes back to its pool.
@@ -301,9 +291,7 @@ impl Hub {
         match fired {
             Some(Clause::CANCEL) => {
                 self.attend(&task);
-                unreachable!(
-                    "what woke a task to be cancelled is still pending, and can be raised"
-                );
+                unreachable!("what woke a task to be cancelled is still pending, and can be raised");
             }
             Some(Clause::DEADLINE) => {
                 // W4: a kill wins over the deadline of the wait.
@@ -362,9 +350,7 @@ impl Hub {
     pub(crate) fn wait_until_idle(&self) {
         let waiter = self.arm(Clause(0));
         self.idlers.borrow_mut().push(waiter);
-        let Outcome::Fired(_) = self.park(Reason::Idle, None) else {
-            unreachable!("there is no deadline")
-        };
+        let Outcome::Fired(_) = self.park(Reason::Idle, None) else { unreachable!("there is no deadline") };
     }
 
     /// Fires a waiter and, if it won, puts its task into the run queue. Says whether it won.
@@ -392,9 +378,7 @@ impl Hub {
 
     /// Sets a timer for a block.
     pub(crate) fn set_block_timer(&self, deadline: Instant, frame: &Frame) -> TimerKey {
-        self.timers
-            .borrow_mut()
-            .insert(deadline, Alarm::Block(frame))
+        self.timers.borrow_mut().insert(deadline, Alarm::Block(frame))
     }
 
     pub(crate) fn cancel_timer(&self, key: TimerKey) {
@@ -412,8 +396,7 @@ impl Hub {
     pub(crate) fn register(&self, fd: RawFd, generation: u32) -> io::Result<Rc<Entry>> {
         let peer: Weak<Shared> = Arc::downgrade(&self.shared);
         let peer: Weak<dyn Peer> = peer;
-        self.reactor
-            .register(fd, generation, peer, |waiter| self.fire(waiter))
+        self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))
     }
 
     /// Counts the current task as waiting for a descriptor while `f` parks it.
@@ -487,11 +470,7 @@ impl Hub {
         let elapsed = now.saturating_duration_since(self.last_poll.get());
         let interval = self.interval.get();
         if elapsed < POLL_EVERY && !self.shared.is_notified() {
-            let grown = if elapsed < POLL_EVERY / 4 {
-                interval * 2
-            } else {
-                interval
-            };
+            let grown = if elapsed < POLL_EVERY / 4 { interval * 2 } else { interval };
             self.interval.set(grown.clamp(1, MAX_INTERVAL));
             self.ticks.set(self.interval.get());
             return;
@@ -509,11 +488,7 @@ impl Hub {
         // What was put ahead must not keep the rest from running: no poll before some of them had their turn.
         let ahead = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         batch.clear();
-        self.ticks.set(
-            self.interval
-                .get()
-                .max(ahead.saturating_add(MIN_BETWEEN_POLLS)),
-        );
+        self.ticks.set(self.interval.get().max(ahead.saturating_add(MIN_BETWEEN_POLLS)));
     }
 
     /// Nothing is ready: waits until something is.
@@ -592,10 +567,7 @@ impl Ready {
     }
 
     /// The queue; the borrow ends inside each method below, which call nothing that comes back here.
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "private to four methods of this type, none of which overlaps another"
-    )]
+    #[allow(clippy::mut_from_ref, reason = "private to four methods of this type, none of which overlaps another")]
     #[inline]
     fn queue(&self) -> &mut RunQueue<TaskRef> {
         // SAFETY: one thread, and no method below runs code that could call another: the elements are plain pointers.

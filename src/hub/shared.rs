@@ -45,11 +45,7 @@ pub(crate) struct RemoteTask {
 
 impl Shared {
     pub(super) fn new(link: Arc<Link>) -> Shared {
-        Shared {
-            mailbox: Mailbox::new(),
-            link,
-            handles: AtomicUsize::new(0),
-        }
+        Shared { mailbox: Mailbox::new(), link, handles: AtomicUsize::new(0) }
     }
 
     /// Hands a message to the hub; gives it back if the hub is gone.
@@ -140,9 +136,7 @@ pub(crate) struct RemoteWaker {
 impl RemoteWaker {
     pub(crate) fn wake(&self) {
         // A hub that is gone has nobody left to wake.
-        let _gone = self
-            .remote
-            .send(Message::Fire(self.task, self.generation, self.clause));
+        let _gone = self.remote.send(Message::Fire(self.task, self.generation, self.clause));
     }
 }
 
@@ -153,21 +147,13 @@ impl Hub {
 
     /// The current task's name for other threads.
     pub(crate) fn remote_task(&self, task: TaskRef) -> RemoteTask {
-        RemoteTask {
-            slot: task.slot.get(),
-            id: task.id,
-        }
+        RemoteTask { slot: task.slot.get(), id: task.id }
     }
 
     /// A waker for the current task's armed wait.
     pub(crate) fn remote_waker(&self, clause: Clause) -> RemoteWaker {
         let task = self.current();
-        RemoteWaker {
-            remote: self.remote(),
-            task: self.remote_task(task),
-            generation: task.wait.generation(),
-            clause,
-        }
+        RemoteWaker { remote: self.remote(), task: self.remote_task(task), generation: task.wait.generation(), clause }
     }
 
     fn find(&self, task: RemoteTask) -> Option<TaskRef> {
@@ -209,9 +195,7 @@ impl Hub {
                         self.kill(&task);
                     }
                 }
-                Message::Closed(fd, generation) => self
-                    .reactor
-                    .forget(fd, generation, |waiter| self.fire(waiter)),
+                Message::Closed(fd, generation) => self.reactor.forget(fd, generation, |waiter| self.fire(waiter)),
                 Message::Look => {}
             }
         }

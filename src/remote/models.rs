@@ -37,11 +37,7 @@ struct Hub {
 
 impl Hub {
     fn new() -> Arc<Self> {
-        Arc::new(Self {
-            mailbox: Mailbox::new(),
-            thread: thread::current(),
-            rings: AtomicU32::new(0),
-        })
+        Arc::new(Self { mailbox: Mailbox::new(), thread: thread::current(), rings: AtomicU32::new(0) })
     }
 
     fn ring(&self) {
@@ -89,9 +85,7 @@ fn two_senders_wake_a_sleeping_hub() {
         mail.sort_unstable();
         assert_eq!(mail, [1, 2]);
         assert!(sleeps <= 2);
-        senders
-            .into_iter()
-            .for_each(|sender| sender.join().unwrap());
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert!(hub.rings.load(Relaxed) <= sleeps);
     });
 }
@@ -141,10 +135,7 @@ fn a_push_that_races_the_close_is_given_back_or_was_received() {
         mail.extend(hub.mailbox.close());
         let mut received: Vec<_> = mail.into_iter().map(Parcel::open).collect();
         received.sort_unstable();
-        let accepted: Vec<_> = senders
-            .into_iter()
-            .filter_map(|sender| sender.join().unwrap())
-            .collect();
+        let accepted: Vec<_> = senders.into_iter().filter_map(|sender| sender.join().unwrap()).collect();
         assert_eq!(received, accepted);
         assert!(hub.mailbox.close().is_empty());
     });

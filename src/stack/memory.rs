@@ -17,9 +17,8 @@ impl Mapping {
     /// Maps `len` bytes, a multiple of the page size. Only touched pages cost memory.
     pub(super) fn new(len: usize) -> io::Result<Mapping> {
         // SAFETY: no address is asked for, so the kernel picks one where nothing is mapped.
-        let start = unsafe {
-            libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, system::MAP_FLAGS, -1, 0)
-        };
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, system::MAP_FLAGS, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -17,7 +17,7 @@
 mod arena;
 mod guard;
 mod memory;
-mod overflow;
+pub(crate) mod overflow;
 mod registry;
 mod signal_stack;
 

@@ -104,11 +104,8 @@ impl Node {
 
     fn read(&self) -> Option<(usize, usize, usize)> {
         let version = self.version.load(Ordering::Acquire);
-        let seen = (
-            self.start.load(Ordering::Relaxed),
-            self.len.load(Ordering::Relaxed),
-            self.stride.load(Ordering::Relaxed),
-        );
+        let seen =
+            (self.start.load(Ordering::Relaxed), self.len.load(Ordering::Relaxed), self.stride.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
         let consistent = version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version;
         (consistent && seen.2 > 0).then_some(seen)

@@ -50,7 +50,8 @@ impl Drop for SignalStack {
         if current().ss_sp as usize != self.mapping.start() + memory::page_size() {
             return;
         }
-        let none = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: memory::signal_stack_size() };
+        let none =
+            libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: memory::signal_stack_size() };
         // SAFETY: this thread is not on its signal stack: no handler of ours runs destructors of thread-locals.
         let result = unsafe { libc::sigaltstack(&none, ptr::null_mut()) };
         debug_assert_eq!(result, 0, "a signal stack that is not in use can be disabled");

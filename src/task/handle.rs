@@ -134,9 +134,7 @@ impl<T> JoinHandle<T> {
     }
 
     fn result(self) -> Result<T, JoinError> {
-        self.task
-            .take()
-            .expect("an ended task has left its result to its only handle")
+        self.task.take().expect("an ended task has left its result to its only handle")
     }
 }
 
@@ -150,8 +148,6 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("id", &self.task.header().id)
-            .finish_non_exhaustive()
+        f.debug_struct("JoinHandle").field("id", &self.task.header().id).finish_non_exhaustive()
     }
 }

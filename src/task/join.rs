@@ -54,9 +54,7 @@ pub fn joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Resul
 /// assert!(greenroom::try_joinall([good, bad]).unwrap_err().is_panicked());
 /// ```
 #[track_caller]
-pub fn try_joinall<T>(
-    handles: impl IntoIterator<Item = JoinHandle<T>>,
-) -> Result<Vec<T>, JoinError> {
+pub fn try_joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Result<Vec<T>, JoinError> {
     struct Indexed<'a, T>(usize, &'a JoinHandle<T>);
     impl<T> Waitable for Indexed<'_, T> {
         fn watch(&self, ready: Rc<dyn Fn()>) -> super::Watch {
@@ -66,23 +64,12 @@ pub fn try_joinall<T>(
 
     let handles: Vec<_> = handles.into_iter().collect();
     let mut results: Vec<Option<T>> = handles.iter().map(|_| None).collect();
-    let order = iwait(
-        handles
-            .iter()
-            .enumerate()
-            .map(|(place, handle)| Indexed(place, handle)),
-    );
+    let order = iwait(handles.iter().enumerate().map(|(place, handle)| Indexed(place, handle)));
     for Indexed(place, handle) in order {
-        let result = handle
-            .cell()
-            .take()
-            .expect("an ended task has left its result");
+        let result = handle.cell().take().expect("an ended task has left its result");
         results[place] = Some(result?);
     }
-    Ok(results
-        .into_iter()
-        .map(|value| value.expect("every task has ended"))
-        .collect())
+    Ok(results.into_iter().map(|value| value.expect("every task has ended")).collect())
 }
 
 /// Ends tasks and waits until all have ended. All are killed before the first is waited for.
@@ -113,10 +100,7 @@ pub fn killall(tasks: impl IntoIterator<Item = impl Into<Task>>) {
     for task in tasks.iter().filter(|task| **task != own) {
         task.kill_nowait();
     }
-    for task in tasks
-        .iter()
-        .filter(|task| **task != own && task.id().0 != 0)
-    {
+    for task in tasks.iter().filter(|task| **task != own && task.id().0 != 0) {
         task.wait_until(None);
     }
     // Itself last, for this does not come back.

@@ -99,10 +99,7 @@ pub fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
 /// assert!(later.join().unwrap() >= delay);
 /// ```
 #[track_caller]
-pub fn spawn_later<T: 'static>(
-    delay: Duration,
-    body: impl FnOnce() -> T + 'static,
-) -> JoinHandle<T> {
+pub fn spawn_later<T: 'static>(delay: Duration, body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     // As good as never, where the clock ends.
     let start = clock::deadline_after(delay)
         .or_else(|| clock::deadline_after(Duration::from_secs(u64::from(u32::MAX))))
@@ -158,10 +155,7 @@ impl Builder {
     /// If the system gives no memory for a stack, no guard for it, or no poller for the thread's hub. The body has been
     /// dropped then, and nothing else is left behind.
     #[track_caller]
-    pub fn spawn<T: 'static>(
-        self,
-        body: impl FnOnce() -> T + 'static,
-    ) -> io::Result<JoinHandle<T>> {
+    pub fn spawn<T: 'static>(self, body: impl FnOnce() -> T + 'static) -> io::Result<JoinHandle<T>> {
         self.spawn_at(None, body)
     }
 
@@ -226,9 +220,7 @@ impl Task {
 
     /// The name given by [`Builder::name`], if any.
     pub fn name(&self) -> Option<String> {
-        self.header()
-            .peek_extra(|extra| extra.name.as_deref().map(String::from))
-            .flatten()
+        self.header().peek_extra(|extra| extra.name.as_deref().map(String::from)).flatten()
     }
 
     /// Where the task was spawned. For the root, where its hub was made.
@@ -325,14 +317,10 @@ impl Task {
         let header = self.header();
         while !header.has_ended() {
             let hub = Hub::here();
-            assert!(
-                hub.current() != TaskRef::from_header(header),
-                "a task cannot wait for its own end"
-            );
+            assert!(hub.current() != TaskRef::from_header(header), "a task cannot wait for its own end");
             let waiter = hub.arm(Clause(0));
-            let outcome = header.joiners.while_linked(waiter, End::Back, || {
-                hub.park(Reason::Join(header.id), deadline)
-            });
+            let outcome =
+                header.joiners.while_linked(waiter, End::Back, || hub.park(Reason::Join(header.id), deadline));
             if outcome == Outcome::Elapsed {
                 return header.has_ended();
             }
@@ -371,10 +359,7 @@ impl Task {
         } else {
             Some(self.watch(Box::new(linked)))
         };
-        Link {
-            task: self.clone(),
-            key,
-        }
+        Link { task: self.clone(), key }
     }
 
     /// Has `f` called at the task's end, on the task's stack: not for code of the user's. Gives the key to take it back.
@@ -412,10 +397,7 @@ impl Link {
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task")
-            .field("id", &self.id().0)
-            .field("name", &self.name())
-            .finish_non_exhaustive()
+        f.debug_struct("Task").field("id", &self.id().0).field("name", &self.name()).finish_non_exhaustive()
     }
 }
 

@@ -109,10 +109,7 @@ impl Task {
     /// As long as one exists, a root that waits for ever is not reported as deadlocked: the other thread might call.
     pub fn unparker(&self) -> Unparker {
         let hub = Hub::here();
-        Unparker {
-            remote: hub.remote(),
-            task: hub.remote_task(TaskRef::from_header(self.header())),
-        }
+        Unparker { remote: hub.remote(), task: hub.remote_task(TaskRef::from_header(self.header())) }
     }
 }
 
@@ -132,8 +129,6 @@ impl Unparker {
 
 impl fmt::Debug for Unparker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unparker")
-            .field("task", &self.task)
-            .finish_non_exhaustive()
+        f.debug_struct("Unparker").field("task", &self.task).finish_non_exhaustive()
     }
 }

@@ -40,9 +40,7 @@ impl HubHandle {
     /// If the system gives no poller, or the thread is ending.
     #[track_caller]
     pub fn current() -> HubHandle {
-        HubHandle {
-            remote: Hub::here().remote(),
-        }
+        HubHandle { remote: Hub::here().remote() }
     }
 
     /// Makes a task on that hub. It runs when the hub's thread next waits or takes a turn.
@@ -53,10 +51,7 @@ impl HubHandle {
     ///
     /// Never.
     #[track_caller]
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        body: impl FnOnce() -> T + Send + 'static,
-    ) -> RemoteJoinHandle<T> {
+    pub fn spawn<T: Send + 'static>(&self, body: impl FnOnce() -> T + Send + 'static) -> RemoteJoinHandle<T> {
         self.spawn_named(None, body)
     }
 
@@ -66,11 +61,8 @@ impl HubHandle {
         name: Option<Box<str>>,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> RemoteJoinHandle<T> {
-        let packet = Arc::new(Packet(Mutex::new(State {
-            task: None,
-            doomed: false,
-            stage: Stage::Running(Vec::new()),
-        })));
+        let packet =
+            Arc::new(Packet(Mutex::new(State { task: None, doomed: false, stage: Stage::Running(Vec::new()) })));
         let sender = Sender(packet.clone());
         let run = move || {
             let hub = Hub::here();
@@ -86,17 +78,10 @@ impl HubHandle {
                 Err(payload) => sender.0.finish(Err(JoinError::Panicked(payload))),
             }
         };
-        let spec = Spec {
-            name,
-            stack_size: crate::stack::DEFAULT_SIZE,
-            spawned_at: Location::caller(),
-        };
+        let spec = Spec { name, stack_size: crate::stack::DEFAULT_SIZE, spawned_at: Location::caller() };
         // A message that is given back drops the sender, which ends the packet.
         drop(self.remote.send(Message::Spawn(spec, Box::new(run))));
-        RemoteJoinHandle {
-            packet,
-            remote: self.remote.clone(),
-        }
+        RemoteJoinHandle { packet, remote: self.remote.clone() }
     }
 }
 
@@ -204,9 +189,7 @@ impl<T> Packet<T> {
     fn finish(&self, result: Result<T, JoinError>) {
         let mut state = self.lock();
         if let Stage::Running(_) = state.stage {
-            let Stage::Running(wakers) =
-                std::mem::replace(&mut state.stage, Stage::Done(Some(result)))
-            else {
+            let Stage::Running(wakers) = std::mem::replace(&mut state.stage, Stage::Done(Some(result))) else {
                 return;
             };
             drop(state);

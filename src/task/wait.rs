@@ -136,25 +136,14 @@ pub fn wait<W: Waitable>(
 /// assert_eq!(order, [2, 1, 0].map(|place: usize| tasks[place].task().id()));
 /// ```
 pub fn iwait<W: Waitable>(objects: impl IntoIterator<Item = W>) -> IWait<W> {
-    let inbox = Rc::new(Inbox {
-        ready: RefCell::default(),
-        waiter: Cell::new(None),
-    });
-    let mut objects: Vec<Option<(W, Option<Watch>)>> = objects
-        .into_iter()
-        .map(|object| Some((object, None)))
-        .collect();
+    let inbox = Rc::new(Inbox { ready: RefCell::default(), waiter: Cell::new(None) });
+    let mut objects: Vec<Option<(W, Option<Watch>)>> = objects.into_iter().map(|object| Some((object, None))).collect();
     for (place, object) in objects.iter_mut().enumerate() {
         let inbox = inbox.clone();
         let (object, watch) = object.as_mut().expect("none is taken yet");
         *watch = Some(object.watch(Rc::new(move || inbox.push(place))));
     }
-    IWait {
-        left: objects.len(),
-        objects,
-        inbox,
-        deadline: None,
-    }
+    IWait { left: objects.len(), objects, inbox, deadline: None }
 }
 
 /// Iterator of [`iwait`].
@@ -216,9 +205,7 @@ impl<W> Iterator for IWait<W> {
             }
         };
         self.left -= 1;
-        let (object, _told) = self.objects[place]
-            .take()
-            .expect("each object becomes ready once");
+        let (object, _told) = self.objects[place].take().expect("each object becomes ready once");
         Some(object)
     }
 
@@ -229,8 +216,6 @@ impl<W> Iterator for IWait<W> {
 
 impl<W> fmt::Debug for IWait<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IWait")
-            .field("left", &self.left)
-            .finish_non_exhaustive()
+        f.debug_struct("IWait").field("left", &self.left).finish_non_exhaustive()
     }
 }
