@@ -48,11 +48,14 @@ impl<S: AsFd> Source<S> {
     /// The call must not block whatever the descriptor's flags: MSG_DONTWAIT, or a descriptor made O_NONBLOCK underneath
     /// (`set_underneath_nonblocking`).
     pub(crate) fn perform<T>(&self, direction: Direction, mut call: impl FnMut(&S) -> io::Result<T>, left: impl Fn(&T) -> Left) -> io::Result<T> {
+        let mut deadline = None;
         loop {
             match call(&self.inner) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.mode.nonblocking.load(std::sync::atomic::Ordering::Relaxed) => {
-                    self.wait(direction, None)?;
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !crate::sys::is_nonblocking(self.inner.as_fd())? => {
+                    let timeout = self.timeout(direction);
+                    let deadline = *deadline.get_or_insert_with(|| timeout.map(|t| Instant::now() + t));
+                    if !self.wait(direction, deadline)? { return Err(e) }
                 }
                 Ok(t) => { let _ = left(&t); return Ok(t) }
                 Err(e) => return Err(e),
@@ -60,18 +63,29 @@ impl<S: AsFd> Source<S> {
         }
     }
 
+    fn timeout(&self, direction: Direction) -> Option<Duration> {
+        let option = if direction == Direction::Read { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
+        let mut t = libc::timeval { tv_sec: 0, tv_usec: 0 };
+        let mut n = size_of::<libc::timeval>() as libc::socklen_t;
+        // SAFETY: stub; `t` and `n` are live.
+        unsafe { libc::getsockopt(self.inner.as_fd().as_raw_fd(), libc::SOL_SOCKET, option, std::ptr::from_mut(&mut t).cast(), &mut n) };
+        let t = Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64);
+        (!t.is_zero()).then_some(t)
+    }
+
     /// Parks until the descriptor is ready in this direction, or `deadline`: then `Ok(false)`. For connect.
     pub(crate) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<bool> {
         let events = if direction == Direction::Read { libc::POLLIN } else { libc::POLLOUT };
         let mut p = libc::pollfd { fd: self.inner.as_fd().as_raw_fd(), events, revents: 0 };
         let t = deadline.map_or(-1, |d| d.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
+        // SAFETY: stub; `p` is live.
         Ok(unsafe { libc::poll(&mut p, 1, t) } != 0)
     }
 
     /// For listeners, whose accept has no MSG_DONTWAIT: sets O_NONBLOCK on the open file once; the user's view stays in the mode.
     pub(crate) fn set_underneath_nonblocking(&self) -> io::Result<()> { Ok(()) }
     /// The user's view of non-blocking mode (also sets the real flag, except where it is set underneath anyway).
-    pub(crate) fn set_nonblocking(&self, _nonblocking: bool) -> io::Result<()> { Ok(()) }
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> { crate::sys::set_nonblocking(self.inner.as_fd(), nonblocking) }
     /// Notes a timeout that the caller has already set on the kernel's socket (SO_RCVTIMEO, SO_SNDTIMEO).
     pub(crate) fn note_timeout(&self, _direction: Direction, _timeout: Option<Duration>) {}
     /// A socket was shut down locally in this direction: waiters of that direction try again at once.
