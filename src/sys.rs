@@ -62,14 +62,12 @@ pub(crate) fn receive_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) 
 /// Takes one datagram and its sender's address; with `peek`, leaves it there.
 pub(crate) fn receive_from(fd: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> io::Result<(usize, Address)> {
     let flags = if peek { libc::MSG_PEEK } else { 0 } | libc::MSG_DONTWAIT;
-    let mut from = Address::empty();
-    from.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let mut from = Address { length: size_of::<libc::sockaddr_storage>() as libc::socklen_t, ..Address::NONE };
     let storage = ptr::from_mut(&mut from.storage).cast();
 
     // SAFETY: S1, `buf`, and `from.storage` with its own size in `from.length`.
-    let n = unsafe {
-        libc::recvfrom(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags, storage, &mut from.length)
-    };
+    let n =
+        unsafe { libc::recvfrom(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags, storage, &mut from.length) };
     length(n).map(|n| (n, from))
 }
 
@@ -94,9 +92,7 @@ pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Res
 /// Hands over one datagram for `to`, without `SIGPIPE`.
 pub(crate) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: &Address) -> io::Result<usize> {
     // SAFETY: S1, `buf` and `to`.
-    let n = unsafe {
-        libc::sendto(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), SEND_FLAGS, to.as_ptr(), to.length)
-    };
+    let n = unsafe { libc::sendto(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), SEND_FLAGS, to.as_ptr(), to.length) };
     length(n)
 }
 
@@ -119,9 +115,7 @@ pub(crate) fn stream_socket(to: &Address) -> io::Result<OwnedFd> {
         // SAFETY: FIOCLEX takes no argument.
         check(unsafe { libc::ioctl(fd, libc::FIOCLEX) })?;
         // SAFETY: S1, `on`.
-        check(unsafe {
-            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, ptr::from_ref(&on).cast(), size)
-        })?;
+        check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, ptr::from_ref(&on).cast(), size) })?;
         set_nonblocking(std::os::fd::AsFd::as_fd(&socket), true)?;
     }
     Ok(socket)
@@ -145,8 +139,7 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
 
 /// Whether the socket has a peer.
 pub(crate) fn is_connected(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut peer = Address::empty();
-    peer.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let mut peer = Address { length: size_of::<libc::sockaddr_storage>() as libc::socklen_t, ..Address::NONE };
     let storage = ptr::from_mut(&mut peer.storage).cast();
     // SAFETY: S1, `peer.storage` with its own size in `peer.length`.
     match check(unsafe { libc::getpeername(fd.as_raw_fd(), storage, &mut peer.length) }) {
@@ -154,6 +147,15 @@ pub(crate) fn is_connected(fd: BorrowedFd<'_>) -> io::Result<bool> {
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether nothing will be received any more, because the reading end was shut down.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn is_read_shut_down(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: S1, `poll`: one entry.
+    check(unsafe { libc::poll(&mut poll, 1, 0) })?;
+    Ok(poll.revents & libc::POLLRDHUP != 0)
 }
 
 /// Sets or clears `O_NONBLOCK` of the open file.
@@ -178,15 +180,13 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    fn empty() -> Address {
-        // SAFETY: plain integers and arrays of them: all zeroes is a value.
-        Address { storage: unsafe { std::mem::zeroed() }, length: 0 }
-    }
+    /// No address, as the kernel gives for a sender without a name.
+    // SAFETY: plain integers and arrays of them: all zeroes is a value.
+    pub(crate) const NONE: Address = Address { storage: unsafe { std::mem::zeroed() }, length: 0 };
 
     fn of<T: Family>(address: T) -> Address {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        let mut this = Address::empty();
-        this.length = size_of::<T>() as libc::socklen_t;
+        let mut this = Address { length: size_of::<T>() as libc::socklen_t, ..Address::NONE };
         // SAFETY: the storage has room for `T` (asserted above) and is aligned for every family's address (POSIX).
         unsafe { ptr::from_mut(&mut this.storage).cast::<T>().write(address) };
         this
@@ -194,7 +194,7 @@ impl Address {
 
     fn read<T: Family>(&self) -> T {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        // SAFETY: large enough (asserted), aligned (POSIX), initialised (`empty`), and any bits are a `T` (`Family`).
+        // SAFETY: large enough (asserted), aligned (POSIX), initialised (`NONE`), and any bits are a `T` (`Family`).
         unsafe { ptr::from_ref(&self.storage).cast::<T>().read() }
     }
 
@@ -241,9 +241,8 @@ impl Address {
         }
 
         let path = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        UnixAddr::from_pathname(OsStr::from_bytes(path)).unwrap_or_else(|_| {
-            UnixAddr::from_pathname("").expect("the empty path is std's unnamed address")
-        })
+        UnixAddr::from_pathname(OsStr::from_bytes(path))
+            .unwrap_or_else(|_| UnixAddr::from_pathname("").expect("the empty path is std's unnamed address"))
     }
 }
 
@@ -358,7 +357,7 @@ mod tests {
 
         let unnamed = UnixAddr::from_pathname("").unwrap();
         assert!(Address::from(&unnamed).to_unix().is_unnamed());
-        assert!(Address::empty().to_unix().is_unnamed());
+        assert!(Address::NONE.to_unix().is_unnamed());
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
@@ -131,7 +131,7 @@ impl UnixDatagram {
     ///
     /// [`io::ErrorKind::WouldBlock`] in non-blocking mode or after the read timeout, or others of the system.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (n, from) = datagram::receive_from(&self.0, buf, false)?;
+        let (n, from) = self.receive(|socket| sys::receive_from(socket, buf, false), (0, Address::NONE))?;
         Ok((n, from.to_unix()))
     }
 
@@ -147,7 +147,33 @@ impl UnixDatagram {
     ///
     /// As for [`recv_from`](UnixDatagram::recv_from).
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        datagram::receive(&self.0, buf)
+        self.receive(|socket| sys::receive(socket, buf), 0)
+    }
+
+    /// Receives with `call`; gives `end` once the reading end was shut down and all has been taken.
+    ///
+    /// Linux tells the end of datagrams only to calls that block: with `MSG_DONTWAIT` it is `EAGAIN` for ever.
+    fn receive<T: Copy>(&self, mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>, end: T) -> io::Result<T> {
+        self.0.perform(
+            Direction::Read,
+            |socket| {
+                let socket = socket.as_fd();
+                let received = call(socket);
+                #[cfg(any(target_os = "linux", target_os = "android"))]
+                if received.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+                    && sys::is_read_shut_down(socket)?
+                    && !sys::is_nonblocking(socket)?
+                {
+                    // Once more: what came between the call and the look is not lost.
+                    return match call(socket) {
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(end),
+                        received => received,
+                    };
+                }
+                received
+            },
+            |_| Left::Maybe,
+        )
     }
 
     /// Sends one datagram to the socket at `path`.
