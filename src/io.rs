@@ -23,7 +23,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -53,7 +53,7 @@ pub(crate) enum Left {
 
 /// A descriptor that tasks wait for. `S` owns it.
 #[derive(Debug)]
-pub(crate) struct Source<S: AsRawFd> {
+pub(crate) struct Source<S: AsFd> {
     /// Dropped in `Drop`, after the descriptor has left every reactor (R3).
     inner: ManuallyDrop<S>,
     /// Tells this descriptor from earlier ones with the same number (R2).
@@ -102,23 +102,23 @@ impl Mode {
     }
 }
 
-impl<S: AsRawFd> Source<S> {
+impl<S: AsFd> Source<S> {
     /// Wraps a descriptor that was just made: blocking, and without timeouts.
     pub(crate) fn new(inner: S) -> Source<S> {
         // Whatever had this number before is closed, even if nobody told us.
-        let generation = reactor::release(inner.as_raw_fd());
+        let generation = reactor::release(inner.as_fd().as_raw_fd());
         Source::wrap(inner, generation, false, Mode::new(NO, NO_TIMEOUT))
     }
 
     /// Wraps a descriptor that came from outside. Its mode is read from the kernel when it first matters.
     pub(crate) fn from_outside(inner: S) -> Source<S> {
-        let generation = reactor::adopt(inner.as_raw_fd());
+        let generation = reactor::adopt(inner.as_fd().as_raw_fd());
         Source::wrap(inner, generation, true, Mode::new(UNKNOWN, UNKNOWN_TIMEOUT))
     }
 
     /// Wraps a duplicate of this source's descriptor: it shares the mode.
     pub(crate) fn duplicate(&self, inner: S) -> Source<S> {
-        let generation = reactor::release(inner.as_raw_fd());
+        let generation = reactor::release(inner.as_fd().as_raw_fd());
         Source::wrap(inner, generation, false, self.mode.clone())
     }
 
@@ -131,7 +131,7 @@ impl<S: AsRawFd> Source<S> {
     }
 
     fn fd(&self) -> RawFd {
-        self.inner.as_raw_fd()
+        self.inner.as_fd().as_raw_fd()
     }
 
     /// Takes the descriptor out of every hub and gives it back open, with `O_NONBLOCK` as the user set it.
@@ -139,7 +139,7 @@ impl<S: AsRawFd> Source<S> {
         reactor::release(self.fd());
         if self.mode.underneath.load(Ordering::Relaxed) && self.mode.nonblocking.load(Ordering::Relaxed) == NO {
             // The flag of a descriptor that is open can be cleared.
-            let _cleared = sys::set_nonblocking(self.fd(), false);
+            let _cleared = sys::set_nonblocking(self.inner.as_fd(), false);
         }
         let mut this = ManuallyDrop::new(self);
         // SAFETY: taken once; `this` is not dropped, so that its `Drop` does not take it again. The mode, its other
@@ -314,7 +314,7 @@ impl<S: AsRawFd> Source<S> {
         }
         // The user's view has to be read before it can no longer be told from ours.
         self.is_nonblocking();
-        sys::set_nonblocking(self.fd(), true)?;
+        sys::set_nonblocking(self.inner.as_fd(), true)?;
         self.mode.underneath.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -322,7 +322,7 @@ impl<S: AsRawFd> Source<S> {
     /// Sets the user's view of non-blocking mode, and the flag of the open file unless that is set underneath.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         if !self.mode.underneath.load(Ordering::Relaxed) {
-            sys::set_nonblocking(self.fd(), nonblocking)?;
+            sys::set_nonblocking(self.inner.as_fd(), nonblocking)?;
         }
         self.mode.nonblocking.store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
         Ok(())
@@ -331,7 +331,7 @@ impl<S: AsRawFd> Source<S> {
     fn is_nonblocking(&self) -> bool {
         let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
         if known == UNKNOWN {
-            known = if sys::is_nonblocking(self.fd()).unwrap_or(false) { YES } else { NO };
+            known = if sys::is_nonblocking(self.inner.as_fd()).unwrap_or(false) { YES } else { NO };
             self.mode.nonblocking.store(known, Ordering::Relaxed);
         }
         known == YES
@@ -371,7 +371,7 @@ impl<S: AsRawFd> Source<S> {
     }
 }
 
-impl<S: AsRawFd> Drop for Source<S> {
+impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         reactor::release(self.fd());
         // SAFETY: dropped once, here.

@@ -4,6 +4,10 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+mod socket;
+
+pub(crate) use socket::*;
+
 /// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.
 pub(crate) const POLLER_ROUNDS_TO_MILLIS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
@@ -105,20 +109,6 @@ pub(crate) fn is_main_thread() -> bool {
     unsafe { libc::pthread_main_np() != 0 }
 }
 
-/// Sets or clears `O_NONBLOCK` on the open file, in one call, as std does (ioctl FIONBIO).
-pub(crate) fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
-    let mut flag = libc::c_int::from(nonblocking);
-    // SAFETY: FIONBIO reads one int, alive for the call.
-    check(unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut flag) }).map(drop)
-}
-
-/// Whether `O_NONBLOCK` is set on the open file.
-pub(crate) fn is_nonblocking(fd: RawFd) -> io::Result<bool> {
-    // SAFETY: F_GETFL takes no pointer.
-    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
-    Ok(flags & libc::O_NONBLOCK != 0)
-}
-
 /// A socket's `SO_RCVTIMEO` (`receive`) or `SO_SNDTIMEO`; `None` for none, and for what is no socket.
 pub(crate) fn socket_timeout(fd: RawFd, receive: bool) -> Option<Duration> {
     let option = if receive { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
@@ -131,8 +121,4 @@ pub(crate) fn socket_timeout(fd: RawFd, receive: bool) -> Option<Duration> {
     }
     let timeout = Duration::new(u64::try_from(value.tv_sec).ok()?, u32::try_from(value.tv_usec).ok()? * 1000);
     (!timeout.is_zero()).then_some(timeout)
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
