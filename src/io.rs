@@ -1,79 +1,407 @@
-//! Waiting for a descriptor: the only try-then-park loop.
+//! Waiting for descriptors: the only try-then-park loop.
 //!
-//! STUB for parallel work: same interface as the real one, blocks the native thread with poll(2).
+//! ```text
+//!          +--> somebody waits already, or nothing is known to be there? --yes--> join the queue, park
+//!          |            no                                                             |
+//!   call --+             v                                                             | woken
+//!                  try the call  <-----------------------------------------------------+
+//!                   |         \
+//!               success    would block: keep the turn, park
+//!                   |
+//!            something left: wake the next in the queue
+//! ```
+//!
+//! Waiters of one direction are served first come, first served; each wakes the next if the descriptor may still be
+//! ready. A call that succeeds at once has still been counted: now and then its task gives way first, before
+//! anything is taken from the kernel, so that a kill there loses nothing (rule 4).
+//!
+//! A stream that gave less than was asked has nothing left, so the next call parks without trying: an echo costs two
+//! system calls and a share of one poll. That holds until the peer's close is seen, which the poller tells only once.
+//!
+//! Where there is no hub, in a thread's last destructors, and inside the panic hook, where nothing may switch, a call
+//! blocks its native thread, as std's would.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::hub::{Hub, Outcome, Reason};
+use crate::reactor::{self, Entry, Side};
+use crate::sys;
+use crate::waiter::{Clause, End};
 
 /// Which way a call moves bytes: the waiters of each direction queue apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction { Read, Write }
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
 
 /// What a successful call tells about what is left in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// There may be more: the next call is tried at once.
     Maybe,
-    /// A stream gave or took less than was asked: nothing is left, the next call parks without trying (DESIGN: short read).
+    /// A stream gave or took less than was asked: the next call would block.
     Nothing,
 }
 
-/// How the open file behind a socket behaves; shared by its clones, as the kernel shares it.
-#[derive(Debug, Default)]
-pub(crate) struct Mode { nonblocking: AtomicBool, read_timeout: AtomicU64, write_timeout: AtomicU64 }
-
-/// A descriptor that tasks wait for. `S` owns it (a std socket).
+/// A descriptor that tasks wait for. `S` owns it.
 #[derive(Debug)]
-pub(crate) struct Source<S: AsFd> { inner: S, mode: Arc<Mode> }
+pub(crate) struct Source<S: AsFd> {
+    /// Dropped in `Drop`, after the descriptor has left every reactor (R3).
+    inner: ManuallyDrop<S>,
+    /// Tells this descriptor from earlier ones with the same number (R2).
+    generation: u32,
+    /// The descriptor's life began outside: whether the poller knows it has to be asked, once.
+    unverified: AtomicBool,
+    mode: Arc<Mode>,
+}
+
+/// How the open file behind a descriptor behaves; shared by its clones, as the kernel shares it.
+///
+/// For a descriptor that came from outside this is found out when it first matters. The flags are the user's view: they
+/// are read and written with relaxed order, for they guard nothing.
+#[derive(Debug)]
+struct Mode {
+    nonblocking: AtomicU8,
+    /// `O_NONBLOCK` is set underneath, whatever the user's view.
+    underneath: AtomicBool,
+    read_timeout: AtomicU64,
+    write_timeout: AtomicU64,
+}
+
+const NO: u8 = 0;
+const YES: u8 = 1;
+const UNKNOWN: u8 = 2;
+
+/// Timeouts in nanoseconds; zero is none, as it is for the kernel.
+const NO_TIMEOUT: u64 = 0;
+const UNKNOWN_TIMEOUT: u64 = u64::MAX;
+
+impl Mode {
+    fn new(nonblocking: u8, timeout: u64) -> Arc<Mode> {
+        Arc::new(Mode {
+            nonblocking: AtomicU8::new(nonblocking),
+            underneath: AtomicBool::new(false),
+            read_timeout: AtomicU64::new(timeout),
+            write_timeout: AtomicU64::new(timeout),
+        })
+    }
+
+    fn timeout(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Read => &self.read_timeout,
+            Direction::Write => &self.write_timeout,
+        }
+    }
+}
 
 impl<S: AsFd> Source<S> {
-    /// Wraps a descriptor whose mode is blocking and without timeouts (just made by us).
-    pub(crate) fn new(inner: S) -> Source<S> { Source { inner, mode: Arc::default() } }
-    /// Wraps a descriptor that came from outside: its mode (O_NONBLOCK, SO_RCVTIMEO, SO_SNDTIMEO) is read from the
-    /// kernel when it first matters.
-    pub(crate) fn from_outside(inner: S) -> Source<S> { Source { inner, mode: Arc::default() } }
-    /// Wraps a duplicate of this source's descriptor: shares the mode.
-    pub(crate) fn duplicate(&self, inner: S) -> Source<S> { Source { inner, mode: self.mode.clone() } }
-    pub(crate) fn get(&self) -> &S { &self.inner }
-    /// Takes the descriptor out of every hub and gives it back open, O_NONBLOCK as the user set it.
-    pub(crate) fn into_inner(self) -> S { self.inner }
+    /// Wraps a descriptor that was just made: blocking, and without timeouts.
+    pub(crate) fn new(inner: S) -> Source<S> {
+        // Whatever had this number before is closed, even if nobody told us.
+        let generation = reactor::release(inner.as_fd().as_raw_fd());
+        Source::wrap(inner, generation, false, Mode::new(NO, NO_TIMEOUT))
+    }
+
+    /// Wraps a descriptor that came from outside. Its mode is read from the kernel when it first matters.
+    pub(crate) fn from_outside(inner: S) -> Source<S> {
+        let generation = reactor::adopt(inner.as_fd().as_raw_fd());
+        Source::wrap(inner, generation, true, Mode::new(UNKNOWN, UNKNOWN_TIMEOUT))
+    }
+
+    /// Wraps a duplicate of this source's descriptor: it shares the mode.
+    pub(crate) fn duplicate(&self, inner: S) -> Source<S> {
+        let generation = reactor::release(inner.as_fd().as_raw_fd());
+        Source::wrap(inner, generation, false, self.mode.clone())
+    }
+
+    fn wrap(inner: S, generation: u32, unverified: bool, mode: Arc<Mode>) -> Source<S> {
+        Source { inner: ManuallyDrop::new(inner), generation, unverified: AtomicBool::new(unverified), mode }
+    }
+
+    pub(crate) fn get(&self) -> &S {
+        &self.inner
+    }
+
+    fn fd(&self) -> RawFd {
+        self.inner.as_fd().as_raw_fd()
+    }
+
+    /// Takes the descriptor out of every hub and gives it back open, with `O_NONBLOCK` as the user set it.
+    pub(crate) fn into_inner(self) -> S {
+        reactor::release(self.fd());
+        if self.mode.underneath.load(Ordering::Relaxed) && self.mode.nonblocking.load(Ordering::Relaxed) == NO {
+            // The flag of a descriptor that is open can be cleared.
+            let _cleared = sys::set_nonblocking(self.inner.as_fd(), false);
+        }
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once; `this` is not dropped, so that its `Drop` does not take it again. The mode, its other
+        // field with a destructor, is dropped below.
+        let inner = unsafe { ManuallyDrop::take(&mut this.inner) };
+        // SAFETY: as above; it is not used afterwards.
+        drop(unsafe { std::ptr::read(&this.mode) });
+        inner
+    }
 
     /// Tries `call`, parks until the descriptor is ready where it would block, and tries again.
     ///
-    /// Handles `Interrupted` (retried), `WouldBlock` (parks, or returned if the user asked for non-blocking mode or the
-    /// direction's own timeout ran out). `left` says what a success leaves behind.
-    /// The call must not block whatever the descriptor's flags: MSG_DONTWAIT, or a descriptor made O_NONBLOCK underneath
-    /// (`set_underneath_nonblocking`).
-    pub(crate) fn perform<T>(&self, direction: Direction, mut call: impl FnMut(&S) -> io::Result<T>, left: impl Fn(&T) -> Left) -> io::Result<T> {
+    /// `Interrupted` is tried again at once. `WouldBlock` is returned if the user asked for non-blocking mode, or if the
+    /// direction's own timeout ran out. `left` says what a success leaves behind.
+    ///
+    /// The call must not block whatever the descriptor's flags: it says MSG_DONTWAIT, or the descriptor was
+    /// made non-blocking underneath.
+    pub(crate) fn perform<T>(
+        &self,
+        direction: Direction,
+        mut call: impl FnMut(&S) -> io::Result<T>,
+        left: impl Fn(&T) -> Left,
+    ) -> io::Result<T> {
+        let Some(hub) = hub_for_waiting()? else {
+            return self.block(direction, call);
+        };
+        hub.charge();
+
+        let mut deadline = None;
+        let mut place = End::Back;
+        let mut entry = self.entry(hub);
+        if let Some(known) = &entry {
+            let side = known.side(direction);
+            if (!side.ready.get() || !side.waiters.is_empty()) && !self.is_nonblocking() {
+                self.park(hub, known, direction, &mut deadline, place)?;
+                place = End::Front;
+                entry = self.entry(hub);
+            }
+        }
+        loop {
+            let result = call(&self.inner);
+            match &result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.is_nonblocking() {
+                        return result;
+                    }
+                    let known = match entry {
+                        Some(known) => known,
+                        None => self.register(hub)?,
+                    };
+                    known.side(direction).ready.set(false);
+                    self.park(hub, &known, direction, &mut deadline, place)?;
+                    place = End::Front;
+                    entry = self.entry(hub);
+                    continue;
+                }
+                _ => {}
+            }
+            if let Some(known) = &entry {
+                let side = known.side(direction);
+                if let Ok(value) = &result
+                    && left(value) == Left::Nothing
+                    && !side.hung_up.get()
+                {
+                    side.ready.set(false);
+                } else if side.ready.get() {
+                    side.waiters.offer(|waiter| hub.fire(waiter));
+                }
+            }
+            return result;
+        }
+    }
+
+    /// Parks until the descriptor is ready in this direction; `Ok(false)` if the deadline came first. For what needs no
+    /// call of its own to know: a connect.
+    pub(crate) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<bool> {
+        let Some(hub) = hub_for_waiting()? else {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+            return sys::poll_fd(self.fd(), direction.poll_events(), left);
+        };
+        let entry = match self.entry(hub) {
+            Some(entry) => entry,
+            None => self.register(hub)?,
+        };
+        while !entry.side(direction).ready.get() {
+            if !self.park_until(hub, &entry, direction, deadline, End::Back)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Parks until the descriptor may be ready, or the direction's own timeout, counted from the first park, runs out.
+    fn park(
+        &self,
+        hub: &Hub,
+        entry: &Entry,
+        direction: Direction,
+        deadline: &mut Option<Option<Instant>>,
+        place: End,
+    ) -> io::Result<()> {
+        let deadline = *deadline.get_or_insert_with(|| self.timeout(direction).and_then(clock::deadline_after));
+        if self.park_until(hub, entry, direction, deadline, place)? {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EAGAIN))
+        }
+    }
+
+    fn park_until(
+        &self,
+        hub: &Hub,
+        entry: &Entry,
+        direction: Direction,
+        deadline: Option<Instant>,
+        place: End,
+    ) -> io::Result<bool> {
+        let reason = match direction {
+            Direction::Read => Reason::Read(self.fd()),
+            Direction::Write => Reason::Write(self.fd()),
+        };
+        let waiter = hub.arm(Clause(0));
+        let side = entry.side(direction);
+        let outcome = side.waiters.while_linked(waiter, place, || hub.on_io(|| hub.park(reason, deadline)));
+        if entry.closed.get() {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        Ok(outcome != Outcome::Elapsed)
+    }
+
+    /// What this hub knows of the descriptor.
+    #[inline]
+    fn entry(&self, hub: &Hub) -> Option<Rc<Entry>> {
+        if self.unverified.load(Ordering::Relaxed) {
+            return None;
+        }
+        hub.entry(self.fd(), self.generation)
+    }
+
+    #[cold]
+    fn register(&self, hub: &Hub) -> io::Result<Rc<Entry>> {
+        self.unverified.store(false, Ordering::Relaxed);
+        hub.register(self.fd(), self.generation)
+    }
+
+    /// Blocks the native thread, for want of a hub.
+    fn block<T>(&self, direction: Direction, mut call: impl FnMut(&S) -> io::Result<T>) -> io::Result<T> {
+        let deadline = self.timeout(direction).and_then(clock::deadline_after);
         loop {
             match call(&self.inner) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.mode.nonblocking.load(std::sync::atomic::Ordering::Relaxed) => {
-                    self.wait(direction, None)?;
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_nonblocking() => {
+                    let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+                    match sys::poll_fd(self.fd(), direction.poll_events(), left) {
+                        Ok(false) => return Err(error),
+                        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                            return Err(error);
+                        }
+                        _ => {}
+                    }
                 }
-                Ok(t) => { let _ = left(&t); return Ok(t) }
-                Err(e) => return Err(e),
+                result => return result,
             }
         }
     }
 
-    /// Parks until the descriptor is ready in this direction, or `deadline`: then `Ok(false)`. For connect.
-    pub(crate) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<bool> {
-        let events = if direction == Direction::Read { libc::POLLIN } else { libc::POLLOUT };
-        let mut p = libc::pollfd { fd: self.inner.as_fd().as_raw_fd(), events, revents: 0 };
-        let t = deadline.map_or(-1, |d| d.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
-        Ok(unsafe { libc::poll(&mut p, 1, t) } != 0)
+    /// For listeners, whose accept has no MSG_DONTWAIT: sets `O_NONBLOCK` on the open file; the user's view stays.
+    pub(crate) fn set_underneath_nonblocking(&self) -> io::Result<()> {
+        if self.mode.underneath.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // The user's view has to be read before it can no longer be told from ours.
+        self.is_nonblocking();
+        sys::set_nonblocking(self.inner.as_fd(), true)?;
+        self.mode.underneath.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// For listeners, whose accept has no MSG_DONTWAIT: sets O_NONBLOCK on the open file once; the user's view stays in the mode.
-    pub(crate) fn set_underneath_nonblocking(&self) -> io::Result<()> { Ok(()) }
-    /// The user's view of non-blocking mode (also sets the real flag, except where it is set underneath anyway).
-    pub(crate) fn set_nonblocking(&self, _nonblocking: bool) -> io::Result<()> { Ok(()) }
-    /// Notes a timeout that the caller has already set on the kernel's socket (SO_RCVTIMEO, SO_SNDTIMEO).
-    pub(crate) fn note_timeout(&self, _direction: Direction, _timeout: Option<Duration>) {}
-    /// A socket was shut down locally in this direction: waiters of that direction try again at once.
-    pub(crate) fn wake(&self, _direction: Direction) {}
+    /// Sets the user's view of non-blocking mode, and the flag of the open file unless that is set underneath.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        if !self.mode.underneath.load(Ordering::Relaxed) {
+            sys::set_nonblocking(self.inner.as_fd(), nonblocking)?;
+        }
+        self.mode.nonblocking.store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
+        if known == UNKNOWN {
+            known = if sys::is_nonblocking(self.inner.as_fd()).unwrap_or(false) { YES } else { NO };
+            self.mode.nonblocking.store(known, Ordering::Relaxed);
+        }
+        known == YES
+    }
+
+    /// Notes a timeout that the caller has set on the kernel's socket.
+    pub(crate) fn note_timeout(&self, direction: Direction, timeout: Option<Duration>) {
+        let nanos = timeout.map_or(NO_TIMEOUT, |timeout| {
+            u64::try_from(timeout.as_nanos()).unwrap_or(UNKNOWN_TIMEOUT).min(UNKNOWN_TIMEOUT - 1)
+        });
+        self.mode.timeout(direction).store(nanos, Ordering::Relaxed);
+    }
+
+    fn timeout(&self, direction: Direction) -> Option<Duration> {
+        match self.mode.timeout(direction).load(Ordering::Relaxed) {
+            NO_TIMEOUT => None,
+            UNKNOWN_TIMEOUT => {
+                let timeout = sys::socket_timeout(self.fd(), direction == Direction::Read);
+                self.note_timeout(direction, timeout);
+                timeout
+            }
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// The descriptor was shut down in this direction: on this hub its waiters try again at once. Other hubs hear it from
+    /// the kernel.
+    pub(crate) fn wake(&self, direction: Direction) {
+        if let Some(hub) = Hub::get()
+            && let Some(entry) = self.entry(hub)
+        {
+            let side = entry.side(direction);
+            side.ready.set(true);
+            side.hung_up.set(true);
+            side.waiters.offer(|waiter| hub.fire(waiter));
+        }
+    }
+}
+
+impl<S: AsFd> Drop for Source<S> {
+    fn drop(&mut self) {
+        reactor::release(self.fd());
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.inner) };
+    }
+}
+
+impl Direction {
+    fn poll_events(self) -> libc::c_short {
+        match self {
+            Direction::Read => libc::POLLIN,
+            Direction::Write => libc::POLLOUT,
+        }
+    }
+}
+
+impl Entry {
+    fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+}
+
+/// The hub to park on; `None` where nothing can park and the native thread has to block.
+fn hub_for_waiting() -> io::Result<Option<&'static Hub>> {
+    if Hub::is_gone() {
+        return Ok(None);
+    }
+    let hub = Hub::try_here()?;
+    Ok(hub.can_switch().then_some(hub))
 }

@@ -1,0 +1,91 @@
+//! One stack that can be started, suspended and resumed: the only module that knows `corosensei`.
+//!
+//! A coroutine is never unwound from outside. Whoever wants it to end makes its suspended call unwind by itself
+//! (a kill, a closed generator) and resumes it until it is done, so that destructors on it may suspend again. One that is
+//! dropped half-way is leaked with its stack, which is always sound (T2).
+//!
+//! A suspension may come from another stack than the coroutine's own: a generator that runs inside a task parks the task
+//! by suspending the task's coroutine from the generator's stack. The switch saves the stack pointer wherever it is, and the
+//! next resume goes back there.
+
+use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+
+use corosensei::stack::{Stack as CorosenseiStack, StackPointer};
+use corosensei::{CoroutineResult, Yielder};
+
+use crate::stack::Stack;
+
+/// A body on a stack of its own.
+pub(crate) struct Coroutine {
+    inner: ManuallyDrop<corosensei::Coroutine<(), (), (), Owned>>,
+}
+
+/// The way out of a running coroutine, valid until its body ends.
+#[repr(transparent)]
+pub(crate) struct Suspender(Yielder<(), ()>);
+
+impl Coroutine {
+    /// Lays `body` onto the stack; it runs at the first resume.
+    ///
+    /// # Safety
+    ///
+    /// - What `body` borrows lives until the coroutine is done, dropped before its first resume, or for ever if leaked.
+    /// - `body` does not unwind: a panic would come out of `resume`, in the hub.
+    pub(crate) unsafe fn new(stack: Stack, body: impl FnOnce(&Suspender)) -> Coroutine {
+        let body = move |yielder: &Yielder<(), ()>, ()| {
+            // SAFETY: `Suspender` is a transparent wrapper of `Yielder`.
+            let suspender = unsafe { &*std::ptr::from_ref(yielder).cast::<Suspender>() };
+            body(suspender);
+        };
+        // SAFETY: the caller vouches for what `body` borrows.
+        let inner = unsafe { corosensei::Coroutine::with_stack_unchecked(Owned(stack), body) };
+        Coroutine { inner: ManuallyDrop::new(inner) }
+    }
+
+    /// Runs the body until it suspends (false) or ends (true).
+    #[inline]
+    pub(crate) fn resume(&mut self) -> bool {
+        matches!(self.inner.resume(()), CoroutineResult::Return(()))
+    }
+
+    /// Says whether the body has begun to run.
+    pub(crate) fn started(&self) -> bool {
+        self.inner.started()
+    }
+}
+
+impl Drop for Coroutine {
+    fn drop(&mut self) {
+        if self.inner.started() && !self.inner.done() {
+            return;
+        }
+        // SAFETY: dropped once, here; nothing uses it afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.inner) };
+    }
+}
+
+impl Suspender {
+    /// Gives control back to whoever resumed the coroutine, until it is resumed again.
+    #[inline]
+    pub(crate) fn suspend(&self) {
+        self.0.suspend(());
+    }
+}
+
+/// Our stack, in corosensei's terms.
+struct Owned(Stack);
+
+// SAFETY: `Stack` has a guard page at its low end and at least `MIN_STACK_SIZE` usable bytes above it; base and limit
+// stay the same while it lives.
+unsafe impl CorosenseiStack for Owned {
+    #[inline]
+    fn base(&self) -> StackPointer {
+        NonZeroUsize::new(self.0.base()).expect("a stack is not at address zero")
+    }
+
+    #[inline]
+    fn limit(&self) -> StackPointer {
+        NonZeroUsize::new(self.0.limit()).expect("a stack is not at address zero")
+    }
+}

@@ -1,0 +1,266 @@
+//! Cancelling: what may end a task early, and where.
+//!
+//! A kill, and the deadline of a [`Frame`] around the running code, are *pending* until they can be *raised*: the task
+//! is about to park, or parked, and neither unwinding nor shielded. Raising is an unwind with a private payload, which the
+//! panic hook does not see. It is sticky: code that catches it and goes on meets it again at its next parking point, so
+//! that a `catch_unwind` of the user's cannot make a task immortal.
+//!
+//! Frames form a chain on the stack, innermost first. What is raised must be visible from inside out:
+//!
+//! ```text
+//! kill   block A (fired)   shield   block B (fired)   here     B can be raised; A and the kill are held back
+//!   <-- outer                               inner -->
+//! ```
+//!
+//! - **W4** A kill wins over any block; among blocks the one with the earliest deadline, and of equals the outer.
+//! - **P1** A park while unwinding is allowed and never cancelled: a second unwind in a destructor would abort.
+//!   `thread::panicking()` counts per thread, not per task, so the hub counts who is parked while unwinding.
+//!
+//! A generator carries its own part of the chain along. Its bottom is a [`Frame::boundary`], which is hung onto the chain of
+//! whoever resumes it, and taken off when it yields: a deadline inside a generator does not leak to its consumer.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::marker::PhantomPinned;
+use std::pin::Pin;
+use std::ptr;
+use std::time::Instant;
+
+use super::Hub;
+use super::header::{Header, TaskRef};
+
+/// A block of code that can be cancelled as a whole, or that holds cancelling back. Lives on the stack of its block.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    outer: Cell<*const Frame>,
+    kind: Kind,
+    _pinned: PhantomPinned,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Ends when fired: a timeout, a scope with a failed task.
+    Block {
+        fired: Cell<bool>,
+        deadline: Option<Instant>,
+        task: *const Header,
+    },
+    Shield,
+    /// The bottom of a generator's part of the chain; the task that is running it, if any.
+    Boundary {
+        owner: Cell<Option<TaskRef>>,
+        innermost: Cell<*const Frame>,
+    },
+}
+
+/// The private payload of an unwind that cancels.
+pub(crate) enum Cancelled {
+    Kill,
+    /// Up to the block at this address.
+    Block(usize),
+}
+
+impl Frame {
+    /// A block of the current task that ends when fired.
+    pub(crate) fn block(hub: &Hub, deadline: Option<Instant>) -> Frame {
+        Frame::new(Kind::Block { fired: Cell::new(false), deadline, task: hub.current().as_ptr() })
+    }
+
+    pub(crate) fn shield() -> Frame {
+        Frame::new(Kind::Shield)
+    }
+
+    /// The bottom of a generator's part of the chain.
+    pub(crate) fn boundary() -> Frame {
+        Frame::new(Kind::Boundary { owner: Cell::new(None), innermost: Cell::new(ptr::null()) })
+    }
+
+    fn new(kind: Kind) -> Frame {
+        Frame { outer: Cell::new(ptr::null()), kind, _pinned: PhantomPinned }
+    }
+
+    /// What an unwind up to this block carries.
+    fn payload(&self) -> Cancelled {
+        Cancelled::Block(ptr::from_ref(self).addr())
+    }
+
+    /// Whether an unwind's payload is meant for this block.
+    pub(crate) fn is_target_of(&self, payload: &(dyn Any + Send)) -> bool {
+        matches!(payload.downcast_ref(), Some(Cancelled::Block(address)) if *address == ptr::from_ref(self).addr())
+    }
+
+    /// Runs `f` inside this frame, as the innermost one of the current task.
+    pub(crate) fn enclose<R>(self: Pin<&Frame>, hub: &Hub, f: impl FnOnce() -> R) -> R {
+        let header = hub.current();
+        self.outer.set(header.frames.replace(self.get_ref()));
+        let _leave = Leave(self);
+        f()
+    }
+
+    /// The task that is inside this frame now; `None` if the frame is part of a suspended generator.
+    fn owner(&self) -> Option<TaskRef> {
+        let mut owner = None;
+        let mut at: *const Frame = self;
+        // SAFETY: a frame in a chain is alive: `Leave` takes it off before its block's stack frame dies, and a suspended
+        // generator's part is only walked up to its boundary.
+        while let Some(frame) = unsafe { at.as_ref() } {
+            match &frame.kind {
+                Kind::Boundary { owner: running, .. } => owner = Some(running.get()?),
+                Kind::Block { task, .. } if owner.is_none() => {
+                    // SAFETY: the task that made the block cannot end before its block does; a boundary further out,
+                    // which knows who runs the block now, overrules it.
+                    owner = unsafe { task.as_ref() }.map(TaskRef::from_header);
+                }
+                Kind::Block { .. } | Kind::Shield => {}
+            }
+            at = frame.outer.get();
+        }
+        owner
+    }
+}
+
+/// Takes a frame off its chain.
+struct Leave<'a>(Pin<&'a Frame>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        // The task may be another one by now, if the frame is inside a generator: the hub knows who runs.
+        if let Some(hub) = Hub::get() {
+            let header = hub.current();
+            debug_assert!(ptr::eq(header.frames.get(), self.0.get_ref()), "frames nest");
+            header.frames.set(self.0.outer.get());
+        }
+    }
+}
+
+/// A generator's part of the chain, hung onto the resumer's while it runs.
+pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
+    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
+    let header = hub.current();
+    owner.set(Some(header));
+    boundary.outer.set(header.frames.get());
+    let inner = innermost.replace(ptr::null());
+    if inner.is_null() {
+        header.frames.set(boundary.get_ref());
+    } else {
+        header.frames.set(inner);
+        // A block in there may have fired while nobody ran it.
+        header.attention.set(true);
+    }
+}
+
+/// Takes the generator's part off again. `hub.current()` is the task that runs it now.
+pub(crate) fn leave_boundary(hub: &Hub, boundary: Pin<&Frame>) {
+    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
+    let header = hub.current();
+    let inner = header.frames.replace(boundary.outer.replace(ptr::null()));
+    innermost.set(if ptr::eq(inner, boundary.get_ref()) { ptr::null() } else { inner });
+    owner.set(None);
+}
+
+impl Hub {
+    /// Asks for the task's end, to be raised as soon as it can be.
+    pub(crate) fn kill(&self, header: &Header) {
+        if header.has_ended() || header.is_root() {
+            return;
+        }
+        header.killed.set(true);
+        self.nudge(header);
+    }
+
+    /// Fires a block: what is inside it is to be unwound.
+    pub(crate) fn fire_block(&self, frame: &Frame) {
+        let Kind::Block { fired, .. } = &frame.kind else { unreachable!("only blocks are fired") };
+        fired.set(true);
+        if let Some(task) = frame.owner() {
+            self.nudge(&task);
+        }
+    }
+
+    /// Something became pending for this task: if it is parked and it can be raised there, the task is woken.
+    fn nudge(&self, header: &Header) {
+        header.attention.set(true);
+        if !header.wait.is_parked() || !header.cancellable.get() {
+            return;
+        }
+        if pending(header).is_some() {
+            let task = TaskRef::from_header(header);
+            self.fire(task.waiter(header.wait.generation(), crate::waiter::Clause::CANCEL));
+        }
+    }
+
+    /// Raises what is pending for the current task, if it can be raised now.
+    #[cold]
+    pub(crate) fn attend(&self, header: &Header) {
+        if header.ending.get() || self.is_unwinding(header) {
+            return;
+        }
+        match pending(header) {
+            Some(cancelled) => self.raise(header, cancelled),
+            // A kill behind a shield stays; otherwise there is nothing left to look for.
+            None if !header.killed.get() && !any_fired(header) => header.attention.set(false),
+            None => {}
+        }
+    }
+
+    /// Starts the unwind.
+    fn raise(&self, header: &Header, cancelled: Cancelled) -> ! {
+        header.wait.settle();
+        header.unwinding.set(true);
+        std::panic::resume_unwind(Box::new(cancelled))
+    }
+
+    /// Goes on with an unwind that was caught on its way.
+    pub(crate) fn pass_on(&self, payload: Box<dyn Any + Send>) -> ! {
+        self.current().unwinding.set(true);
+        std::panic::resume_unwind(payload)
+    }
+
+    /// Whether the current task is unwinding (P1). `thread::panicking` says so of the thread: when some other task is parked
+    /// in the midst of its unwind, what the panic hook and `raise` noted decides.
+    pub(crate) fn is_unwinding(&self, header: &Header) -> bool {
+        if !std::thread::panicking() {
+            header.unwinding.set(false);
+            return false;
+        }
+        if self.parked_unwinding.get() == 0 {
+            header.unwinding.set(true);
+        }
+        header.unwinding.get()
+    }
+}
+
+/// What is to be raised in this task, seen from its innermost frame (W4).
+fn pending(header: &Header) -> Option<Cancelled> {
+    let mut found: Option<(&Frame, Option<Instant>)> = None;
+    let mut at = header.frames.get();
+    // SAFETY: as in `Frame::owner`.
+    while let Some(frame) = unsafe { at.as_ref() } {
+        match &frame.kind {
+            Kind::Shield => return found.map(|(frame, _)| frame.payload()),
+            Kind::Block { fired, deadline, .. } if fired.get() => {
+                if found.is_none_or(|(_, earliest)| *deadline <= earliest) {
+                    found = Some((frame, *deadline));
+                }
+            }
+            Kind::Block { .. } | Kind::Boundary { .. } => {}
+        }
+        at = frame.outer.get();
+    }
+    if header.killed.get() {
+        return Some(Cancelled::Kill);
+    }
+    found.map(|(frame, _)| frame.payload())
+}
+
+fn any_fired(header: &Header) -> bool {
+    let mut at = header.frames.get();
+    // SAFETY: as in `Frame::owner`.
+    while let Some(frame) = unsafe { at.as_ref() } {
+        if matches!(&frame.kind, Kind::Block { fired, .. } if fired.get()) {
+            return true;
+        }
+        at = frame.outer.get();
+    }
+    false
+}

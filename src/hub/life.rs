@@ -1,0 +1,218 @@
+//! A task's life on its own stack, and a hub's life in its thread.
+//!
+//! A task ends in steps, each with the task still able to park:
+//!
+//! 1. The body has returned, panicked or been unwound; nothing can cancel the task any more.
+//! 2. Its task-locals are dropped, last used first.
+//! 3. The result goes to the handle, or is dropped if there is none.
+//! 4. The task counts as ended: joiners wake, watchers run.
+//! 5. Control returns to the hub for the last time, which takes stack and books back.
+//!
+//! A hub ends with its thread, before the thread's own destructors take away what its tasks may use (T3): it is
+//! registered to be torn down first, which kills and joins every task that is left. On the main thread nothing is
+//! torn down: the process is going away, as with native threads. Afterwards the thread has no hub, and never gets another.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use super::cancel::Cancelled;
+use super::header::{Header, State, TaskCell};
+use super::{Hub, Reason, hook};
+use crate::coroutine::Suspender;
+use crate::error::JoinError;
+use crate::sys;
+use crate::waiter::{Clause, End};
+
+/// What a task's coroutine runs.
+pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOnce() -> T) {
+    let header = task.header();
+    header.suspender.set(suspender);
+    header.state.set(State::Started);
+    let hub = Hub::get().expect("a task runs on its hub's thread");
+    // One that was spawned for later has waited for its start; a kill may have come before its time.
+    header.wait.settle();
+    if let Some(timer) = header.starter.take() {
+        hub.cancel_timer(timer);
+    }
+
+    let result = if header.killed.get() {
+        header.ending.set(true);
+        quietly(|| drop(body));
+        Err(JoinError::Killed)
+    } else {
+        catch_unwind(AssertUnwindSafe(body)).map_err(outcome)
+    };
+
+    header.ending.set(true);
+    header.unwinding.set(false);
+    drop_locals(header);
+    if header.attached.get() {
+        task.put(result);
+    } else {
+        quietly(|| drop(result));
+    }
+
+    header.state.set(State::Ended);
+    header.joiners.offer(|waiter| {
+        hub.fire(waiter);
+        false
+    });
+    let watchers = header.peek_extra(|extra| std::mem::take(&mut extra.watchers));
+    for (_, watcher) in watchers.into_iter().flatten() {
+        quietly(watcher);
+    }
+}
+
+/// Drops what the task has of its own beside its stack.
+fn drop_locals(header: &Header) {
+    let family = header.peek_extra(|extra| extra.family.take()).flatten();
+    quietly(|| drop(family));
+    while let Some((_, local)) = header.peek_extra(|extra| extra.locals.pop()).flatten() {
+        quietly(|| drop(local));
+    }
+}
+
+/// How a body that did not return ended.
+fn outcome(payload: Box<dyn Any + Send>) -> JoinError {
+    if payload.is::<Cancelled>() { JoinError::Killed } else { JoinError::Panicked(payload) }
+}
+
+/// Runs code of the user's that nobody waits for: a panic in it is reported by the panic hook and ends there.
+fn quietly(f: impl FnOnce()) {
+    let mut result = catch_unwind(AssertUnwindSafe(f));
+    // A payload's destructor may panic in its turn.
+    while let Err(payload) = result {
+        result = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    }
+}
+
+thread_local! {
+    static HUB: Cell<*const Hub> = const { Cell::new(ptr::null()) };
+    static GONE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Hub {
+    /// This thread's hub, if it has one.
+    #[inline]
+    pub(crate) fn get() -> Option<&'static Hub> {
+        // SAFETY: the pointer is null or leads to the thread's hub, which is freed when no frame of the thread's uses it
+        // any more: at the thread's end, with every task ended.
+        unsafe { HUB.get().as_ref() }
+    }
+
+    /// This thread's hub, made now if need be.
+    ///
+    /// # Panics
+    ///
+    /// If the thread is ending and its hub is gone, or if the system gives no poller.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn here() -> &'static Hub {
+        match Hub::get() {
+            Some(hub) => hub,
+            None => match Hub::make() {
+                Ok(hub) => hub,
+                Err(error) => panic!("greenroom: this thread can have no hub: {error}"),
+            },
+        }
+    }
+
+    /// As [`here`](Self::here), with an error where there can be none.
+    #[inline]
+    pub(crate) fn try_here() -> io::Result<&'static Hub> {
+        Hub::get().map_or_else(Hub::make, Ok)
+    }
+
+    /// Whether this thread's hub has come and gone.
+    pub(crate) fn is_gone() -> bool {
+        GONE.get()
+    }
+
+    #[cold]
+    fn make() -> io::Result<&'static Hub> {
+        if GONE.get() {
+            return Err(io::Error::other("the thread is ending and its hub is gone"));
+        }
+        hook::install();
+        let hub = Box::leak(Box::new(Hub::new()?));
+        HUB.set(hub);
+        sys::at_thread_exit(tear_down);
+        Ok(hub)
+    }
+}
+
+/// Ends the thread's hub.
+fn tear_down() {
+    let Some(hub) = Hub::get() else { return };
+    let unfinished = sys::is_main_thread() || !hub.end_with_thread();
+    HUB.set(ptr::null());
+    GONE.set(true);
+    for message in hub.shared.close() {
+        drop(message);
+    }
+    if unfinished {
+        // Tasks are left with their stacks, for ever: nothing of theirs may be freed, and nothing of theirs runs again.
+        return;
+    }
+    // SAFETY: made by `Box::leak`; unreachable from now on, since the thread's pointer is null and every task has ended.
+    drop(unsafe { Box::from_raw(ptr::from_ref(hub).cast_mut()) });
+}
+
+impl Hub {
+    /// Ends what is left when the thread ends. False if something has to stay for ever.
+    fn end_with_thread(&self) -> bool {
+        // `exit` may have been called from a task or from the panic hook: other frames are still to be returned to.
+        if self.current() != self.root || !self.can_switch() {
+            return false;
+        }
+        let ended = catch_unwind(AssertUnwindSafe(|| self.end_all_since(0)));
+        drop_locals(&self.root);
+        ended.unwrap_or(false)
+    }
+
+    /// Waits for a task's end, whatever is pending for the current one.
+    pub(crate) fn join_for_good(&self, header: &Header) {
+        let current = self.current();
+        let before = current.ending.replace(true);
+        let _restore = Restore(&current.ending, before);
+        while !header.has_ended() {
+            let waiter = self.arm(Clause(0));
+            header.joiners.while_linked(waiter, End::Back, || self.park(Reason::Join(header.id), None));
+        }
+    }
+
+    /// Kills the tasks with this number or a later one, and waits for their ends. False where that cannot be done: without
+    /// unwinding, a task that has begun cannot be made to end.
+    pub(crate) fn end_all_since(&self, first: u64) -> bool {
+        loop {
+            // Killed tasks may spawn others while they end.
+            let tasks = self.tasks();
+            let left: Vec<_> =
+                tasks.iter().filter(|task| task.header().id >= first && !task.header().has_ended()).collect();
+            if left.is_empty() {
+                return true;
+            }
+            for task in &left {
+                if cfg!(panic = "abort") && task.header().state.get() == State::Started {
+                    return false;
+                }
+                self.kill(task.header());
+            }
+            for task in left {
+                self.join_for_good(task.header());
+            }
+        }
+    }
+}
+
+/// Puts a flag back.
+struct Restore<'a>(&'a Cell<bool>, bool);
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}

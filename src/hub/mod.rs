@@ -1,0 +1,623 @@
+//! The hub: one thread's scheduler, and the only code that switches.
+//!
+//! The thread's own stack, its *root*, is a task like the others, except that its stack is not ours: when the root parks, it
+//! runs the hub's loop where it stands, until its own turn comes.
+//!
+//! ```text
+//!   root's stack                              a task's stack
+//!   ------------                              --------------
+//!   joinall -> park -> run_loop -- resume --> body -> read -> park
+//!                         ^  |                                  |
+//!                         |  +<------------- suspend -----------+
+//!                         +-- the queue is empty: poll; root's turn: return
+//! ```
+//!
+//! - **H1** Only [`Hub::switch_out`] switches out, only the loop switches in. Nobody holds a borrow of hub state across it.
+//! - **H2** A task is in exactly one place: running, in the run queue, or parked with an armed wait.
+//! - **T1** A task never leaves its thread; nothing here is `Send` but what `shared` has.
+//! - **P2** A panic ends its task, never the hub: a task's body is caught on its own stack.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::io;
+use std::os::fd::RawFd;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::clock;
+use crate::coroutine::{Coroutine, Suspender};
+use crate::reactor::{Entry, Peer, Reactor};
+use crate::run_queue::RunQueue;
+use crate::stack::{self, Stack};
+use crate::timers::{TimerKey, Timers};
+use crate::waiter::{Clause, Fired, Waiter};
+
+mod cancel;
+mod header;
+mod hook;
+mod life;
+mod report;
+mod shared;
+
+pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
+pub(crate) use header::{AnyTask, Header, Reason, State, TaskCell, TaskRef};
+pub(crate) use shared::{Message, Remote, RemoteTask, RemoteWaker, Shared};
+
+/// One thread's scheduler.
+pub(crate) struct Hub {
+    current: Cell<TaskRef>,
+    root: TaskRef,
+    ready: Ready,
+    /// Switches left until the hub looks at the clock, and at the poller if it is time.
+    ticks: Cell<u32>,
+    /// How many switches fit between two looks at the clock, measured as we go.
+    interval: Cell<u32>,
+    /// Calls that may still succeed at once before the running task has to go to the back of the queue.
+    credit: Cell<u32>,
+    last_poll: Cell<Instant>,
+    /// Tasks that are parked in the midst of an unwind (P1).
+    parked_unwinding: Cell<usize>,
+    /// Tasks that wait for a descriptor: while there are any, the hub can be woken from outside.
+    parked_on_io: Cell<usize>,
+    /// The panic hook is running: nothing may switch.
+    in_hook: Cell<bool>,
+    /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
+    batch: RefCell<Vec<TaskRef>>,
+    batching: Cell<bool>,
+    next_id: Cell<u64>,
+    idlers: RefCell<Vec<Waiter>>,
+    timers: RefCell<Timers<Alarm>>,
+    reactor: Reactor,
+    tasks: RefCell<Slab<Rc<dyn AnyTask>>>,
+    root_task: Rc<TaskCell<()>>,
+    shared: Arc<Shared>,
+    inbox: RefCell<Vec<Message>>,
+}
+
+/// What a timer does.
+#[derive(Clone, Copy)]
+enum Alarm {
+    /// Fires the deadline of a wait.
+    Wait(Waiter),
+    /// Fires a block. The pointer is good: a block takes its timer along when it ends.
+    Block(*const Frame),
+}
+
+/// How a wait ended, if it was not cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Fired(Clause),
+    Elapsed,
+}
+
+/// What a new task is to be.
+pub(crate) struct Spec {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) stack_size: usize,
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+/// I/O and timers are looked at this often, at least, while tasks run.
+const POLL_EVERY: Duration = Duration::from_micros(100);
+/// So many switches fit between two looks at the clock, at most.
+const MAX_INTERVAL: u32 = 128;
+/// So many tasks of the queue run between two polls, at least, whatever the polls put ahead of them.
+const MIN_BETWEEN_POLLS: u32 = 16;
+/// So many calls may succeed without a wait before the task yields.
+const CREDIT: u32 = 64;
+/// A call costs about as much as this many switches.
+const TICKS_PER_CALL: u32 = 2;
+
+impl Hub {
+    /// Makes a thread's hub.
+    fn new() -> io::Result<Hub> {
+        let now = clock::now();
+        let reactor = Reactor::new()?;
+        stack::prepare_thread();
+        stack::set_describe(report::describe_current);
+        let root_task = Rc::new(TaskCell::new(Header::new(0, None, Location::caller(), now)));
+        root_task.header().state.set(State::Started);
+        let root = TaskRef::of(&root_task);
+        let shared = Arc::new(Shared::new(reactor.link().clone()));
+        Ok(Hub {
+            current: Cell::new(root),
+            root,
+            ready: Ready::new(),
+            ticks: Cell::new(MAX_INTERVAL),
+            interval: Cell::new(MAX_INTERVAL),
+            credit: Cell::new(CREDIT),
+            last_poll: Cell::new(now),
+            parked_unwinding: Cell::new(0),
+            parked_on_io: Cell::new(0),
+            in_hook: Cell::new(false),
+            batch: RefCell::default(),
+            batching: Cell::new(false),
+            next_id: Cell::new(1),
+            idlers: RefCell::default(),
+            timers: RefCell::new(Timers::new()),
+            reactor,
+            tasks: RefCell::default(),
+            root_task,
+            shared,
+            inbox: RefCell::default(),
+        })
+    }
+
+    /// The task that is running.
+    #[inline]
+    pub(crate) fn current(&self) -> TaskRef {
+        self.current.get()
+    }
+
+    /// The running task as a counted reference.
+    pub(crate) fn current_task(&self) -> Rc<dyn AnyTask> {
+        let current = self.current.get();
+        if current == self.root {
+            return self.root_task.clone();
+        }
+        self.tasks.borrow()[current.slot.get() as usize].clone()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.last_poll.get()
+    }
+
+    /// Every task but the root.
+    pub(crate) fn tasks(&self) -> Vec<Rc<dyn AnyTask>> {
+        self.tasks.borrow().iter().map(|(_, task)| task.clone()).collect()
+    }
+
+    pub(crate) fn live_tasks(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.get()
+    }
+
+    /// Takes the order of the run queue away, for tests.
+    pub(crate) fn shuffle(&self, seed: u64) {
+        self.ready.shuffle(seed);
+    }
+}
+
+/// Tasks: spawning and their end.
+impl Hub {
+    /// Makes a task that runs `body` once `start` says so: in the next turn, or at a time.
+    ///
+    /// # Safety
+    ///
+    /// What `body` and `T` borrow lives until the task has ended, or for ever.
+    pub(crate) unsafe fn spawn<T>(
+        &self,
+        spec: Spec,
+        start: Option<Instant>,
+        body: impl FnOnce() -> T,
+    ) -> io::Result<Rc<TaskCell<T>>> {
+        let stack = Stack::new(spec.stack_size)?;
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let header = Header::new(id, spec.name, spec.spawned_at, self.last_poll.get());
+        let task = Rc::new(TaskCell::new(header));
+
+        let this: *const TaskCell<T> = Rc::as_ptr(&task);
+        let main = move |suspender: &Suspender| {
+            // SAFETY: the hub's list holds the task until its coroutine is done.
+            let task = unsafe { &*this };
+            life::live(task, suspender, body);
+        };
+        // SAFETY: the caller vouches for what `body` borrows; `live` catches every unwind.
+        let coroutine = unsafe { Coroutine::new(stack, main) };
+
+        let header = task.header();
+        // SAFETY: nobody else looks at the new task's coroutine yet.
+        unsafe { *header.coroutine.get() = Some(coroutine) };
+        let slot = self.tasks.borrow_mut().insert(TaskCell::erase(task.clone()));
+        header.slot.set(u32::try_from(slot).expect("fewer than 2^32 tasks fit into memory"));
+
+        let this = TaskRef::of(&task);
+        match start {
+            None => self.ready.push(this),
+            Some(at) => self.delay(this, at),
+        }
+        Ok(task)
+    }
+
+    /// Parks a new task until its time has come.
+    fn delay(&self, task: TaskRef, start: Instant) {
+        let generation = task.wait.arm();
+        task.reason.set(Reason::Sleep);
+        task.cancellable.set(true);
+        let parked = task.wait.park();
+        debug_assert!(parked, "a wait that was just armed has not fired");
+        let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
+        task.starter.set(Some(self.timers.borrow_mut().insert(start, alarm)));
+    }
+
+    /// Takes a task that has ended out of the books. Its stack goes back to its pool.
+    #[inline]
+    fn reclaim(&self, task: TaskRef) {
+        // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it.
+        let coroutine = unsafe { (*task.coroutine.get()).take() };
+        drop(coroutine);
+        let task = self.tasks.borrow_mut().remove(task.slot.get() as usize);
+        drop(task);
+    }
+}
+
+/// Waiting.
+impl Hub {
+    /// Begins a wait of the current task: gives a waiter of its first clause. To be followed by [`park`](Self::park).
+    #[inline]
+    pub(crate) fn arm(&self, clause: Clause) -> Waiter {
+        let task = self.current();
+        let generation = task.wait.arm();
+        task.waiter(generation, clause)
+    }
+
+    /// Parks the current task until a clause of its armed wait fires, or until the deadline; unwinds if it is cancelled.
+    pub(crate) fn park(&self, reason: Reason, deadline: Option<Instant>) -> Outcome {
+        let task = self.current();
+        if task.attention.get() {
+            self.attend(&task);
+        }
+        let unwinding = self.is_unwinding(&task);
+        task.cancellable.set(!unwinding && !task.ending.get());
+
+        let generation = task.wait.generation();
+        let timer = deadline.map(|deadline| {
+            let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
+            self.timers.borrow_mut().insert(deadline, alarm)
+        });
+        if task.wait.park() {
+            task.reason.set(reason);
+            task.since.set(self.last_poll.get());
+            self.switch_out(task, unwinding);
+        }
+        let fired = task.wait.settle();
+        if let Some(timer) = timer
+            && fired != Some(Clause::DEADLINE)
+        {
+            self.timers.borrow_mut().cancel(timer);
+        }
+
+        match fired {
+            Some(Clause::CANCEL) => {
+                self.attend(&task);
+                unreachable!("what woke a task to be cancelled is still pending, and can be raised");
+            }
+            Some(Clause::DEADLINE) => {
+                // W4: a kill wins over the deadline of the wait.
+                if task.attention.get() {
+                    self.attend(&task);
+                }
+                Outcome::Elapsed
+            }
+            Some(clause) => Outcome::Fired(clause),
+            None => unreachable!("a parked task is resumed by a clause"),
+        }
+    }
+
+    /// Gives the others a turn: the current task goes to the back of the queue.
+    #[inline]
+    pub(crate) fn yield_now(&self) {
+        let task = self.current();
+        if task.attention.get() {
+            self.attend(&task);
+        }
+        let unwinding = std::thread::panicking() && self.is_unwinding(&task);
+        self.ready.push(task);
+        self.switch_out(task, unwinding);
+        if task.attention.get() {
+            self.attend(&task);
+        }
+    }
+
+    /// Counts a call that may not have to wait; now and then the task gives way first (rule 4).
+    #[inline]
+    pub(crate) fn charge(&self) {
+        let credit = self.credit.get();
+        self.credit.set(credit.saturating_sub(1));
+        let ticks = self.ticks.get();
+        self.ticks.set(ticks.saturating_sub(TICKS_PER_CALL).max(1));
+        if (credit == 0 || ticks <= TICKS_PER_CALL) && self.can_switch() {
+            self.yield_now();
+        }
+    }
+
+    /// Whether the running code may switch: not from within the panic hook.
+    pub(crate) fn can_switch(&self) -> bool {
+        !self.in_hook.get()
+    }
+
+    /// Saves an unpark for a task, and wakes it if it is parked for one.
+    pub(crate) fn unpark(&self, header: &Header) {
+        header.permit.set(true);
+        if header.wait.is_parked() && header.reason.get() == Reason::Unpark {
+            let task = TaskRef::from_header(header);
+            self.fire(task.waiter(header.wait.generation(), Clause(0)));
+        }
+    }
+
+    /// Parks until the hub has nothing else to do.
+    pub(crate) fn wait_until_idle(&self) {
+        let waiter = self.arm(Clause(0));
+        self.idlers.borrow_mut().push(waiter);
+        let Outcome::Fired(_) = self.park(Reason::Idle, None) else { unreachable!("there is no deadline") };
+    }
+
+    /// Fires a waiter and, if it won, puts its task into the run queue. Says whether it won.
+    #[inline]
+    pub(crate) fn fire(&self, waiter: Waiter) -> bool {
+        let task = TaskRef::from_wait(waiter.wait);
+        match task.wait.fire(waiter.generation, waiter.clause) {
+            Fired::Lost => false,
+            Fired::Seen => true,
+            Fired::Wake => {
+                self.make_ready(task);
+                true
+            }
+        }
+    }
+
+    #[inline]
+    fn make_ready(&self, task: TaskRef) {
+        if self.batching.get() {
+            self.batch.borrow_mut().push(task);
+        } else {
+            self.ready.push(task);
+        }
+    }
+
+    /// Sets a timer for a block.
+    pub(crate) fn set_block_timer(&self, deadline: Instant, frame: &Frame) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline, Alarm::Block(frame))
+    }
+
+    pub(crate) fn cancel_timer(&self, key: TimerKey) {
+        self.timers.borrow_mut().cancel(key);
+    }
+}
+
+/// Descriptors.
+impl Hub {
+    #[inline]
+    pub(crate) fn entry(&self, fd: RawFd, generation: u32) -> Option<Rc<Entry>> {
+        self.reactor.entry(fd, generation)
+    }
+
+    pub(crate) fn register(&self, fd: RawFd, generation: u32) -> io::Result<Rc<Entry>> {
+        let peer: Weak<Shared> = Arc::downgrade(&self.shared);
+        let peer: Weak<dyn Peer> = peer;
+        self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))
+    }
+
+    /// Counts the current task as waiting for a descriptor while `f` parks it.
+    pub(crate) fn on_io<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Count<'a>(&'a Cell<usize>);
+        impl Drop for Count<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.parked_on_io.set(self.parked_on_io.get() + 1);
+        let _count = Count(&self.parked_on_io);
+        f()
+    }
+}
+
+/// The loop.
+impl Hub {
+    /// Leaves the current task, which is in the run queue or parked, until its next turn (H1).
+    #[inline]
+    fn switch_out(&self, task: TaskRef, unwinding: bool) {
+        if unwinding {
+            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
+        }
+        if task == self.root {
+            self.run_loop();
+        } else {
+            let here = 0_u8;
+            task.stack_top.set(&raw const here);
+            // SAFETY: the task runs, so its suspender is set and its coroutine is not done.
+            let suspender = unsafe { &*task.suspender.get() };
+            suspender.suspend();
+        }
+        if unwinding {
+            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
+        }
+    }
+
+    /// Runs tasks until it is the root's turn.
+    fn run_loop(&self) {
+        loop {
+            let ticks = self.ticks.get() - 1;
+            self.ticks.set(ticks);
+            if ticks == 0 {
+                self.tick();
+            }
+            let Some(task) = self.ready.pop() else {
+                self.current.set(self.root);
+                self.wait_for_work();
+                continue;
+            };
+            self.credit.set(CREDIT);
+            self.current.set(task);
+            if task == self.root {
+                return;
+            }
+            self.ready.prefetch();
+            // SAFETY: a task in the queue has a coroutine that is not done, and while it runs nothing else reaches for it.
+            let coroutine = unsafe { (*task.coroutine.get()).as_mut().unwrap_unchecked() };
+            if coroutine.resume() {
+                self.reclaim(task);
+            }
+        }
+    }
+
+    /// Looks at the clock, and at the outside if it is time, while tasks are ready.
+    #[cold]
+    fn tick(&self) {
+        self.current.set(self.root);
+        let now = clock::now();
+        let elapsed = now.saturating_duration_since(self.last_poll.get());
+        let interval = self.interval.get();
+        if elapsed < POLL_EVERY && !self.shared.is_notified() {
+            let grown = if elapsed < POLL_EVERY / 4 { interval * 2 } else { interval };
+            self.interval.set(grown.clamp(1, MAX_INTERVAL));
+            self.ticks.set(self.interval.get());
+            return;
+        }
+        // The last interval took too long: look at the clock sooner.
+        if elapsed > POLL_EVERY * 2 {
+            self.interval.set((interval / 2).max(1));
+        }
+
+        self.batching.set(true);
+        self.poll_outside(Some(Duration::ZERO));
+        self.batching.set(false);
+        let mut batch = self.batch.borrow_mut();
+        self.ready.extend_front(&batch);
+        // What was put ahead must not keep the rest from running: no poll before some of them had their turn.
+        let ahead = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        batch.clear();
+        self.ticks.set(self.interval.get().max(ahead.saturating_add(MIN_BETWEEN_POLLS)));
+    }
+
+    /// Nothing is ready: waits until something is.
+    fn wait_for_work(&self) {
+        self.take_messages();
+        while self.ready.is_empty() {
+            let mut timeout = if self.idlers.borrow().is_empty() {
+                let next = self.timers.borrow().next_deadline();
+                next.map(|deadline| deadline.saturating_duration_since(clock::now()))
+            } else {
+                Some(Duration::ZERO)
+            };
+            if timeout.is_none() && self.is_stuck() {
+                self.report_deadlock();
+            }
+            if timeout != Some(Duration::ZERO) && stack::trim() {
+                timeout = Some(Duration::ZERO);
+            }
+
+            if timeout == Some(Duration::ZERO) {
+                self.poll_outside(timeout);
+            } else if self.shared.prepare_to_sleep() {
+                self.poll_outside(timeout);
+                self.shared.awake();
+            }
+            self.take_messages();
+            if self.ready.is_empty() {
+                self.wake_idlers();
+            }
+        }
+        self.ticks.set(self.interval.get());
+    }
+
+    /// Looks at descriptors, then at timers: data wins over a deadline of the same turn (W4).
+    fn poll_outside(&self, timeout: Option<Duration>) {
+        if let Err(error) = self.reactor.poll(timeout, |waiter| self.fire(waiter)) {
+            panic!("greenroom: the poller failed: {error}");
+        }
+        let now = clock::now();
+        self.last_poll.set(now);
+        loop {
+            let alarm = self.timers.borrow_mut().pop_expired(now);
+            match alarm {
+                None => break,
+                Some(Alarm::Wait(waiter)) => {
+                    self.fire(waiter);
+                }
+                // SAFETY: the timer is cancelled before the block's frame dies.
+                Some(Alarm::Block(frame)) => self.fire_block(unsafe { &*frame }),
+            }
+        }
+        if self.batching.get() {
+            self.take_messages();
+        }
+    }
+
+    fn wake_idlers(&self) {
+        let idlers = std::mem::take(&mut *self.idlers.borrow_mut());
+        for waiter in idlers {
+            self.fire(waiter);
+        }
+    }
+
+    /// Whether the root waits and nothing can ever wake it (rule 7). The queue is empty and so are the timers.
+    fn is_stuck(&self) -> bool {
+        self.parked_on_io.get() == 0 && !self.shared.has_handles() && !self.shared.is_notified()
+    }
+}
+
+/// The run queue, behind a shared reference.
+struct Ready(UnsafeCell<RunQueue<TaskRef>>);
+
+impl Ready {
+    fn new() -> Ready {
+        Ready(UnsafeCell::new(RunQueue::new()))
+    }
+
+    /// The queue; the borrow ends inside each method below, which call nothing that comes back here.
+    #[allow(clippy::mut_from_ref, reason = "private to four methods of this type, none of which overlaps another")]
+    #[inline]
+    fn queue(&self) -> &mut RunQueue<TaskRef> {
+        // SAFETY: one thread, and no method below runs code that could call another: the elements are plain pointers.
+        unsafe { &mut *self.0.get() }
+    }
+
+    #[inline]
+    fn push(&self, task: TaskRef) {
+        debug_assert!(!task.wait.is_parked(), "H2: a parked task is not ready");
+        self.queue().push_back(task);
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<TaskRef> {
+        self.queue().pop()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue().is_empty()
+    }
+
+    fn extend_front(&self, tasks: &[TaskRef]) {
+        self.queue().extend_front(tasks);
+    }
+
+    fn shuffle(&self, seed: u64) {
+        self.queue().shuffle(seed);
+    }
+
+    /// Fetches what the next turns will touch into the cache.
+    #[inline]
+    fn prefetch(&self) {
+        if let Some(next) = self.queue().peek(0) {
+            prefetch(next.stack_top.get());
+        }
+        if let Some(later) = self.queue().peek(1) {
+            prefetch(later.as_ptr().cast());
+        }
+    }
+}
+
+/// Hints the processor at memory that will be read soon.
+#[inline]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; any address will do.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _no_hint = address;
+}

@@ -1,0 +1,204 @@
+//! What other threads hold of a hub: a door for messages, and handles that are counted.
+//!
+//! As long as a handle exists on which some thread could call, a hub whose root waits is not deadlocked (rule 7). So
+//! every such handle is a [`Remote`], which counts itself, and the hub looks again when the last one goes.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::header::{ROOT_SLOT, TaskRef};
+use super::{Hub, Spec};
+use crate::reactor::{Link, Peer};
+use crate::remote::Mailbox;
+use crate::waiter::Clause;
+
+/// The part of a hub that any thread may touch.
+pub(crate) struct Shared {
+    mailbox: Mailbox<Message>,
+    link: Arc<Link>,
+    handles: AtomicUsize,
+}
+
+/// What another thread asks of a hub.
+pub(crate) enum Message {
+    /// Fire a clause of a task's wait.
+    Fire(RemoteTask, u32, Clause),
+    /// Run a body in a new task.
+    Spawn(Spec, Box<dyn FnOnce() + Send>),
+    /// Unpark a task.
+    Unpark(RemoteTask),
+    /// End a task.
+    Kill(RemoteTask),
+    /// A descriptor registered in that generation was closed.
+    Closed(RawFd, u32),
+    /// The last handle is gone: see whether anything can still happen.
+    Look,
+}
+
+/// The name of a task on another thread. The number tells it from a later task in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteTask {
+    slot: u32,
+    id: u64,
+}
+
+impl Shared {
+    pub(super) fn new(link: Arc<Link>) -> Shared {
+        Shared { mailbox: Mailbox::new(), link, handles: AtomicUsize::new(0) }
+    }
+
+    /// Hands a message to the hub; gives it back if the hub is gone.
+    pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        if self.mailbox.push(message)? {
+            self.link.ring();
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_notified(&self) -> bool {
+        self.mailbox.is_notified()
+    }
+
+    pub(super) fn prepare_to_sleep(&self) -> bool {
+        self.mailbox.prepare_to_sleep()
+    }
+
+    pub(super) fn awake(&self) {
+        self.mailbox.awake();
+    }
+
+    pub(super) fn close(&self) -> Vec<Message> {
+        self.mailbox.close()
+    }
+
+    pub(super) fn has_handles(&self) -> bool {
+        // Acquire pairs with the release in `Remote::drop`: what a handle sent before it went is seen.
+        self.handles.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Peer for Shared {
+    fn evict(&self, fd: RawFd, generation: u32) {
+        self.link.deregister(fd);
+        // A hub that is gone has nobody left to wake.
+        let _gone = self.send(Message::Closed(fd, generation));
+    }
+}
+
+/// A handle on a hub, for any thread.
+pub(crate) struct Remote(Arc<Shared>);
+
+impl Remote {
+    fn new(shared: &Arc<Shared>) -> Remote {
+        shared.handles.fetch_add(1, Ordering::Relaxed);
+        Remote(shared.clone())
+    }
+
+    pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        self.0.send(message)
+    }
+
+    pub(crate) fn unpark(&self, task: RemoteTask) {
+        // A hub that is gone has nobody left to unpark.
+        let _gone = self.send(Message::Unpark(task));
+    }
+
+    pub(crate) fn kill(&self, task: RemoteTask) {
+        // A hub that is gone has ended all its tasks.
+        let _gone = self.send(Message::Kill(task));
+    }
+}
+
+impl Clone for Remote {
+    fn clone(&self) -> Remote {
+        Remote::new(&self.0)
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if self.0.handles.fetch_sub(1, Ordering::Release) == 1 {
+            let _gone = self.0.send(Message::Look);
+        }
+    }
+}
+
+/// Fires one clause of one wait, from any thread. Firing twice, or late, does nothing.
+#[derive(Clone)]
+pub(crate) struct RemoteWaker {
+    remote: Remote,
+    task: RemoteTask,
+    generation: u32,
+    clause: Clause,
+}
+
+impl RemoteWaker {
+    pub(crate) fn wake(&self) {
+        // A hub that is gone has nobody left to wake.
+        let _gone = self.remote.send(Message::Fire(self.task, self.generation, self.clause));
+    }
+}
+
+impl Hub {
+    pub(crate) fn remote(&self) -> Remote {
+        Remote::new(&self.shared)
+    }
+
+    /// The current task's name for other threads.
+    pub(crate) fn remote_task(&self, task: TaskRef) -> RemoteTask {
+        RemoteTask { slot: task.slot.get(), id: task.id }
+    }
+
+    /// A waker for the current task's armed wait.
+    pub(crate) fn remote_waker(&self, clause: Clause) -> RemoteWaker {
+        let task = self.current();
+        RemoteWaker { remote: self.remote(), task: self.remote_task(task), generation: task.wait.generation(), clause }
+    }
+
+    fn find(&self, task: RemoteTask) -> Option<TaskRef> {
+        if task.slot == ROOT_SLOT {
+            return Some(self.root);
+        }
+        let tasks = self.tasks.borrow();
+        let found = TaskRef::of(tasks.get(task.slot as usize)?);
+        (found.id == task.id).then_some(found)
+    }
+
+    /// Does what other threads asked for.
+    pub(super) fn take_messages(&self) {
+        if !self.shared.is_notified() {
+            return;
+        }
+        let mut inbox = self.inbox.take();
+        self.shared.mailbox.take(&mut inbox);
+        for message in inbox.drain(..) {
+            match message {
+                Message::Fire(task, generation, clause) => {
+                    if let Some(task) = self.find(task) {
+                        self.fire(task.waiter(generation, clause));
+                    }
+                }
+                Message::Spawn(spec, body) => {
+                    // SAFETY: the body borrows nothing.
+                    let spawned = unsafe { self.spawn(spec, None, body) };
+                    // Without memory for a stack the body is dropped, which tells whoever waits for it.
+                    drop(spawned);
+                }
+                Message::Unpark(task) => {
+                    if let Some(task) = self.find(task) {
+                        self.unpark(&task);
+                    }
+                }
+                Message::Kill(task) => {
+                    if let Some(task) = self.find(task) {
+                        self.kill(&task);
+                    }
+                }
+                Message::Closed(fd, generation) => self.reactor.forget(fd, generation, |waiter| self.fire(waiter)),
+                Message::Look => {}
+            }
+        }
+        self.inbox.replace(inbox);
+    }
+}

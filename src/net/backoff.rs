@@ -1,0 +1,63 @@
+//! Retrying where the kernel has no event for "try again now".
+//!
+//! Unix sockets have two such places. A connect to a listener whose backlog is full gives `EAGAIN`, and nothing in
+//! poll(2) or epoll(7) of the connecting socket tells when an entry is free. A datagram for a named socket whose queue
+//! is full gives `EAGAIN` too, while the sender stays writable: its own buffer has room, and only a *connected* sender
+//! is told about its peer's queue. A call that blocks would wait inside the kernel. We sleep and try again, a little
+//! longer each time: no spinning, and at most [`LONGEST`] too late.
+//!
+//! Rejected: the blocking call on a native thread. It is exact, but a killed caller would leave the thread in it.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_micros(100);
+const LONGEST: Duration = Duration::from_millis(10);
+
+/// A series of growing pauses, up to a deadline.
+pub(super) struct Backoff {
+    next: Duration,
+    deadline: Option<Instant>,
+}
+
+impl Backoff {
+    pub(super) fn new(deadline: Option<Instant>) -> Backoff {
+        Backoff { next: FIRST, deadline }
+    }
+
+    /// Parks for a moment, never past the deadline. `false` if that has passed already: give up.
+    pub(super) fn pause(&mut self) -> bool {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return false;
+        }
+        sleep(left.map_or(self.next, |left| left.min(self.next)));
+        self.next = (self.next * 2).min(LONGEST);
+        true
+    }
+}
+
+/// The seam to the hub: to become the cooperative sleep.
+fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let mut backoff = Backoff::new(None);
+        for _ in 0..8 {
+            assert!(backoff.pause());
+        }
+        assert_eq!(backoff.next, LONGEST);
+    }
+
+    #[test]
+    fn a_passed_deadline_ends_the_series() {
+        assert!(!Backoff::new(Some(Instant::now())).pause());
+    }
+}

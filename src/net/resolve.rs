@@ -1,0 +1,294 @@
+//! Name lookups: native threads that call `getaddrinfo` through std, so that no hub ever waits for a name server.
+//!
+//! A lookup goes through three places, all under the pool's lock:
+//!
+//! ```text
+//! lookup(host) ── new ──► pending + queue ──► pending, on a thread ──► outcome, for all who wait
+//!      └─ someone asks already: joins that one ─┘
+//! ```
+//!
+//! - **N1** A host is in `pending` exactly while its lookup is queued or on a thread: later callers join it, and nothing
+//!   is cached once it has an answer.
+//! - **N2** A caller holds nothing but an `Arc` of the lookup. One that is killed or times out drops it, and no other
+//!   caller notices; a queued lookup that all have left is never started.
+//! - **N3** A queued lookup has a thread that will take it: `threads` is above 0 while `queue` is not empty.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Looks up the addresses of `host`, each with `port`.
+pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static POOL: Pool = Pool::new(system_lookup);
+    let mut found = POOL.lookup(host)?;
+    for address in &mut found {
+        address.set_port(port);
+    }
+    Ok(found)
+}
+
+/// std's own lookup: blocks. The port is the caller's business, so that all ports share one lookup.
+fn system_lookup(host: &str) -> io::Result<Vec<SocketAddr>> {
+    (host, 0).to_socket_addrs().map(Iterator::collect)
+}
+
+/// The most native threads that look names up at once; more lookups queue.
+const MAX_THREADS: usize = 8;
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_secs(10);
+
+struct Pool {
+    state: Mutex<Option<State>>,
+    work: Condvar,
+    resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The process that started the threads: a forked child has none of them.
+    process: u32,
+    threads: usize,
+    idle: usize,
+    queue: VecDeque<Arc<Lookup>>,
+    pending: HashMap<Arc<str>, Arc<Lookup>>,
+}
+
+impl Pool {
+    const fn new(resolve: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Pool {
+        Pool { state: Mutex::new(None), work: Condvar::new(), resolve }
+    }
+
+    fn lookup(&'static self, host: &str) -> io::Result<Vec<SocketAddr>> {
+        let lookup = self.join_or_start(host)?;
+        wait_for(&lookup)
+    }
+
+    fn join_or_start(&'static self, host: &str) -> io::Result<Arc<Lookup>> {
+        let mut guard = self.lock();
+        let state = guard.get_or_insert_default();
+        if state.process != std::process::id() {
+            *state = State { process: std::process::id(), ..State::default() };
+        }
+
+        if let Some(lookup) = state.pending.get(host) {
+            return Ok(lookup.clone());
+        }
+
+        // Without a thread of ours the error is the caller's; with one, the lookup merely waits longer (N3).
+        if state.idle <= state.queue.len() && state.threads < MAX_THREADS {
+            let started = thread::Builder::new().name("greenroom-resolver".into()).spawn(move || self.serve());
+            match started {
+                Ok(_detached) => state.threads += 1,
+                Err(error) if state.threads == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
+
+        let lookup = Arc::new(Lookup { host: host.into(), outcome: Mutex::new(None), done: Condvar::new() });
+        state.pending.insert(lookup.host.clone(), lookup.clone());
+        state.queue.push_back(lookup.clone());
+        self.work.notify_one();
+        Ok(lookup)
+    }
+
+    /// A resolver thread's life.
+    fn serve(&self) {
+        while let Some(lookup) = self.next() {
+            let outcome = (self.resolve)(&lookup.host);
+
+            // Out of `pending` first: who comes after the answer asks again (N1).
+            if let Some(state) = self.lock().as_mut() {
+                state.pending.remove(&lookup.host);
+            }
+            complete(&lookup, outcome);
+        }
+    }
+
+    /// The next lookup that someone waits for, or `None` if this thread should end.
+    fn next(&self) -> Option<Arc<Lookup>> {
+        let mut guard = self.lock();
+        loop {
+            let state = guard.as_mut()?;
+            if let Some(lookup) = state.queue.pop_front() {
+                // Two are ours: `pending` and the one just popped. More cannot come while we hold the lock (N2).
+                if Arc::strong_count(&lookup) > 2 {
+                    return Some(lookup);
+                }
+                state.pending.remove(&lookup.host);
+                continue;
+            }
+
+            state.idle += 1;
+            let (woken, wait) = self.work.wait_timeout(guard, IDLE).unwrap_or_else(PoisonError::into_inner);
+            guard = woken;
+            let state = guard.as_mut()?;
+            state.idle -= 1;
+            if wait.timed_out() && state.queue.is_empty() {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+
+    /// Nothing that runs under the lock leaves the state half changed, so poison says nothing.
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One lookup and all who wait for it.
+struct Lookup {
+    host: Arc<str>,
+    outcome: Mutex<Option<Outcome>>,
+    done: Condvar,
+}
+
+type Outcome = Result<Vec<SocketAddr>, SharedError>;
+
+// The seam to the hub: these two functions, and the fields `outcome` and `done`, are all that knows how a waiting task
+// is woken from a native thread. Any number of tasks wait for one lookup. For now each blocks its native thread.
+
+/// Waits for the outcome of `lookup`. Leaves nothing behind if the task is killed here.
+fn wait_for(lookup: &Lookup) -> io::Result<Vec<SocketAddr>> {
+    let outcome = lookup.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = lookup.done.wait_while(outcome, |outcome| outcome.is_none()).unwrap_or_else(PoisonError::into_inner);
+    match outcome.as_ref().expect("waited until it was there") {
+        Ok(addresses) => Ok(addresses.clone()),
+        Err(error) => Err(error.to_error()),
+    }
+}
+
+/// Gives `lookup` its outcome, from a native thread, and wakes all who wait.
+fn complete(lookup: &Lookup, outcome: io::Result<Vec<SocketAddr>>) {
+    let mut slot = lookup.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    *slot = Some(outcome.map_err(SharedError::from));
+    lookup.done.notify_all();
+}
+
+/// An `io::Error` that several callers can each get one of.
+enum SharedError {
+    Os(i32),
+    Other(io::ErrorKind, String),
+}
+
+impl From<io::Error> for SharedError {
+    fn from(error: io::Error) -> SharedError {
+        match error.raw_os_error() {
+            Some(code) => SharedError::Os(code),
+            None => SharedError::Other(error.kind(), error.to_string()),
+        }
+    }
+}
+
+impl SharedError {
+    fn to_error(&self) -> io::Error {
+        match self {
+            SharedError::Os(code) => io::Error::from_raw_os_error(*code),
+            SharedError::Other(kind, message) => io::Error::new(*kind, message.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn answer() -> Vec<SocketAddr> {
+        vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]
+    }
+
+    #[test]
+    fn lookups_of_one_host_share_one_call_and_the_answer_is_not_kept() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        static GATE: Mutex<()> = Mutex::new(());
+        static POOL: Pool = Pool::new(|_| {
+            CALLS.fetch_add(1, Ordering::SeqCst);
+            drop(GATE.lock().unwrap());
+            Ok(answer())
+        });
+
+        let closed = GATE.lock().unwrap();
+        let joined: Vec<_> = (0..50).map(|_| POOL.join_or_start("one").unwrap()).collect();
+        drop(closed);
+        for lookup in joined {
+            assert_eq!(wait_for(&lookup).unwrap(), answer());
+        }
+        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
+
+        assert_eq!(POOL.lookup("one").unwrap(), answer());
+        assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_caller_that_leaves_does_not_cancel_the_others() {
+        static GATE: Mutex<()> = Mutex::new(());
+        static POOL: Pool = Pool::new(|_| {
+            drop(GATE.lock().unwrap());
+            Ok(answer())
+        });
+
+        let closed = GATE.lock().unwrap();
+        let leaves = POOL.join_or_start("host").unwrap();
+        let stays = POOL.join_or_start("host").unwrap();
+        drop(leaves);
+        drop(closed);
+        assert_eq!(wait_for(&stays).unwrap(), answer());
+    }
+
+    #[test]
+    fn a_queued_lookup_that_all_left_never_starts() {
+        static GATE: Mutex<()> = Mutex::new(());
+        static POOL: Pool = Pool::new(|host| {
+            assert_ne!(host, "abandoned");
+            drop(GATE.lock().unwrap());
+            Ok(answer())
+        });
+
+        let closed = GATE.lock().unwrap();
+        let busy: Vec<_> = (0..MAX_THREADS).map(|i| POOL.join_or_start(&format!("busy{i}")).unwrap()).collect();
+        // All threads are at the gate, or will be before they come to the end of the queue.
+        drop(POOL.join_or_start("abandoned").unwrap());
+        let last = POOL.join_or_start("last").unwrap();
+        drop(closed);
+
+        for lookup in &busy {
+            wait_for(lookup).unwrap();
+        }
+        wait_for(&last).unwrap();
+        let state = POOL.lock();
+        let state = state.as_ref().unwrap();
+        assert!(state.pending.is_empty());
+        assert!(state.threads <= MAX_THREADS);
+    }
+
+    #[test]
+    fn errors_reach_every_caller_alike() {
+        static GATE: Mutex<()> = Mutex::new(());
+        static POOL: Pool = Pool::new(|host| {
+            drop(GATE.lock().unwrap());
+            match host {
+                "os" => Err(io::Error::from_raw_os_error(5)),
+                _ => Err(io::Error::other("no such name")),
+            }
+        });
+
+        let closed = GATE.lock().unwrap();
+        let os = [(); 2].map(|()| POOL.join_or_start("os").unwrap());
+        let other = [(); 2].map(|()| POOL.join_or_start("other").unwrap());
+        drop(closed);
+        for lookup in os {
+            assert_eq!(wait_for(&lookup).unwrap_err().raw_os_error(), Some(5));
+        }
+        for lookup in other {
+            assert_eq!(wait_for(&lookup).unwrap_err().to_string(), "no such name");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Readiness of descriptors, turned into fired waiters: the only module that knows `mio`.
+//!
+//! A descriptor is registered once in each hub that waits for it: edge-triggered, both directions, until it is closed.
+//! The call is always tried first; readiness is only a hint that trying is worth while (R1). What the poller says while
+//! nobody waits is remembered in the descriptor's [`Side`].
+//!
+//! ```text
+//! a side:   ready --- the call would block, or a stream gave less than was asked ---> not ready
+//!           ready <-- the poller says so ------------------------------------------- not ready
+//! ```
+//!
+//! - **R1** Readiness is a hint.
+//! - **R2** Tokens carry the generation of their descriptor: an event for a closed one never reaches its successor.
+//! - **R3** A descriptor leaves every reactor before it is closed or given away ([`release`]).
+//!
+//! Generations are counted process-wide, by descriptor number, since a socket may be used on one thread and closed on
+//! another. The table is touched when a descriptor is made, registered and closed, never by a read or write.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use crate::sys;
+use crate::waiter::{WaitQueue, Waiter};
+
+/// The token of the doorbell; no descriptor's token has all bits set.
+const DOORBELL: Token = Token(usize::MAX);
+
+/// How many events one poll can bring.
+const EVENTS: usize = 1024;
+
+/// A hub's poller and what it knows of the descriptors registered with it.
+pub(crate) struct Reactor {
+    poll: RefCell<Poll>,
+    events: RefCell<Events>,
+    entries: RefCell<Vec<Option<Rc<Entry>>>>,
+    link: Arc<Link>,
+}
+
+/// What other threads may touch of a reactor: they ring it, and take descriptors out of it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    registry: Registry,
+    doorbell: mio::Waker,
+}
+
+/// A registered descriptor.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    generation: u32,
+    /// The descriptor was closed: who waits here gets `EBADF`.
+    pub(crate) closed: Cell<bool>,
+    pub(crate) read: Side,
+    pub(crate) write: Side,
+}
+
+/// One direction of a descriptor.
+#[derive(Debug)]
+pub(crate) struct Side {
+    /// A call in this direction may succeed.
+    pub(crate) ready: Cell<bool>,
+    /// The peer closed or an error stands: a short read no longer means that the next one would block.
+    pub(crate) hung_up: Cell<bool>,
+    /// Who waits, first come first served.
+    pub(crate) waiters: WaitQueue,
+}
+
+/// A hub, as seen by a thread that closes a descriptor registered there.
+pub(crate) trait Peer: Send + Sync {
+    /// The descriptor is about to be closed: it leaves the poller now, its waiters are woken soon.
+    fn evict(&self, fd: RawFd, generation: u32);
+}
+
+impl Reactor {
+    pub(crate) fn new() -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let doorbell = mio::Waker::new(&registry, DOORBELL)?;
+        Ok(Reactor {
+            poll: RefCell::new(poll),
+            events: RefCell::new(Events::with_capacity(EVENTS)),
+            entries: RefCell::new(Vec::new()),
+            link: Arc::new(Link { registry, doorbell }),
+        })
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Waits up to `timeout` (`None`: for ever) for events and offers each woken waiter to `fire`, which says whether
+    /// it took it. May return early; never later than the kernel wakes it.
+    pub(crate) fn poll(&self, timeout: Option<Duration>, mut fire: impl FnMut(Waiter) -> bool) -> io::Result<()> {
+        let mut events = self.events.borrow_mut();
+        match self.fill(&mut events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            filled => filled?,
+        }
+
+        let entries = self.entries.borrow();
+        for event in &*events {
+            if event.token() == DOORBELL {
+                continue;
+            }
+            let (fd, generation) = from_token(event.token());
+            let Some(Some(entry)) = entries.get(fd) else {
+                continue;
+            };
+            if entry.generation != generation {
+                continue;
+            }
+            let failed = event.is_error();
+            if event.is_readable() || event.is_read_closed() || failed {
+                entry.read.now_ready(event.is_read_closed() || failed, &mut fire);
+            }
+            if event.is_writable() || event.is_write_closed() || failed {
+                entry.write.now_ready(event.is_write_closed() || failed, &mut fire);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the poller. mio rounds up to whole milliseconds where epoll does: there the last part of a
+    /// wait is slept on the poller's own descriptor, to the nanosecond, so that a deadline is met within microseconds.
+    fn fill(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let mut poll = self.poll.borrow_mut();
+        let Some(timeout) = timeout else {
+            return poll.poll(events, None);
+        };
+        if !sys::POLLER_ROUNDS_TO_MILLIS || timeout.is_zero() {
+            return poll.poll(events, Some(timeout));
+        }
+        let millis = timeout.as_millis();
+        if millis > 0 {
+            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+            return poll.poll(events, Some(Duration::from_millis(millis)));
+        }
+        events.clear();
+        if sys::wait_readable(&*poll, timeout)? { poll.poll(events, Some(Duration::ZERO)) } else { Ok(()) }
+    }
+
+    /// The entry of a descriptor, if this hub registered it in that generation.
+    #[inline]
+    pub(crate) fn entry(&self, fd: RawFd, generation: u32) -> Option<Rc<Entry>> {
+        let entries = self.entries.borrow();
+        let entry = entries.get(index(fd))?.as_ref()?;
+        (entry.generation == generation).then(|| entry.clone())
+    }
+
+    /// Registers a descriptor, or registers it again. What was known under its number before is dropped: whoever waits
+    /// there tries again.
+    pub(crate) fn register(
+        &self,
+        fd: RawFd,
+        generation: u32,
+        peer: Weak<dyn Peer>,
+        fire: impl FnMut(Waiter) -> bool,
+    ) -> io::Result<Rc<Entry>> {
+        let token = to_token(fd, generation);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let poll = self.poll.borrow();
+        let mut source = SourceFd(&fd);
+        match poll.registry().register(&mut source, token, interest) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                poll.registry().reregister(&mut source, token, interest)?
+            }
+            registered => registered?,
+        }
+        note_registration(fd, peer);
+
+        let entry = Rc::new(Entry { generation, closed: Cell::new(false), read: Side::new(), write: Side::new() });
+        let mut entries = self.entries.borrow_mut();
+        if entries.len() <= index(fd) {
+            entries.resize_with(index(fd) + 1, || None);
+        }
+        let stale = entries[index(fd)].replace(entry.clone());
+        drop(entries);
+        if let Some(stale) = stale {
+            stale.wake_all(fire);
+        }
+        Ok(entry)
+    }
+
+    /// Drops what this hub knows of a descriptor in that generation and wakes whoever waits for it.
+    pub(crate) fn forget(&self, fd: RawFd, generation: u32, fire: impl FnMut(Waiter) -> bool) {
+        let mut entries = self.entries.borrow_mut();
+        let Some(slot) = entries.get_mut(index(fd)) else {
+            return;
+        };
+        if slot.as_ref().is_none_or(|entry| entry.generation != generation) {
+            return;
+        }
+        let entry = slot.take();
+        drop(entries);
+        if let Some(entry) = entry {
+            entry.closed.set(true);
+            entry.wake_all(fire);
+        }
+    }
+}
+
+impl Link {
+    /// Wakes the reactor's thread out of its poll.
+    pub(crate) fn ring(&self) {
+        self.doorbell.wake().expect("an eventfd or its like can always be written");
+    }
+
+    /// Takes a descriptor that is still open out of the poller.
+    pub(crate) fn deregister(&self, fd: RawFd) {
+        // Fails only where the kernel has dropped it already, which is what is wanted.
+        let _gone = self.registry.deregister(&mut SourceFd(&fd));
+    }
+}
+
+impl Entry {
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn wake_all(&self, mut fire: impl FnMut(Waiter) -> bool) {
+        for side in [&self.read, &self.write] {
+            side.ready.set(true);
+            side.hung_up.set(true);
+            side.waiters.offer(|waiter| {
+                fire(waiter);
+                false
+            });
+        }
+    }
+}
+
+impl Side {
+    fn new() -> Side {
+        Side { ready: Cell::new(false), hung_up: Cell::new(false), waiters: WaitQueue::new() }
+    }
+
+    fn now_ready(&self, hung_up: bool, fire: impl FnMut(Waiter) -> bool) {
+        self.ready.set(true);
+        if hung_up {
+            self.hung_up.set(true);
+        }
+        self.waiters.offer(fire);
+    }
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+fn to_token(fd: RawFd, generation: u32) -> Token {
+    Token((generation as usize) << 32 | index(fd))
+}
+
+fn from_token(token: Token) -> (usize, u32) {
+    (token.0 & 0xffff_ffff, (token.0 >> 32) as u32)
+}
+
+fn index(fd: RawFd) -> usize {
+    usize::try_from(fd).expect("an open descriptor is not negative")
+}
+
+const _: () =
+    assert!(usize::BITS == 64, "a token holds a descriptor and its generation: greenroom needs a 64-bit target");
+
+/// What the process knows of a descriptor number.
+#[derive(Default)]
+struct Number {
+    generation: u32,
+    /// The hubs that have registered the descriptor of this generation.
+    peers: Vec<Weak<dyn Peer>>,
+}
+
+static NUMBERS: Mutex<Vec<Number>> = Mutex::new(Vec::new());
+
+fn numbers() -> MutexGuard<'static, Vec<Number>> {
+    NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn number(numbers: &mut Vec<Number>, fd: RawFd) -> &mut Number {
+    if numbers.len() <= index(fd) {
+        numbers.resize_with(index(fd) + 1, Number::default);
+    }
+    &mut numbers[index(fd)]
+}
+
+fn note_registration(fd: RawFd, peer: Weak<dyn Peer>) {
+    let mut numbers = numbers();
+    let peers = &mut number(&mut numbers, fd).peers;
+    if !peers.iter().any(|known| known.ptr_eq(&peer)) {
+        peers.push(peer);
+    }
+}
+
+/// The generation of a descriptor whose life began outside: shared with others who hold the same number.
+pub(crate) fn adopt(fd: RawFd) -> u32 {
+    number(&mut numbers(), fd).generation
+}
+
+/// Begins a new generation of a number and takes the old one out of every hub (R3). To be called before a descriptor
+/// is closed or leaves our hands, and for one that the kernel has just made: gives the generation that begins.
+pub(crate) fn release(fd: RawFd) -> u32 {
+    let mut numbers = numbers();
+    let number = number(&mut numbers, fd);
+    if number.peers.is_empty() {
+        return number.generation;
+    }
+    let ended = number.generation;
+    number.generation = ended.wrapping_add(1);
+    let begun = number.generation;
+    let peers = std::mem::take(&mut number.peers);
+    drop(numbers);
+    for peer in peers {
+        if let Some(peer) = peer.upgrade() {
+            peer.evict(fd, ended);
+        }
+    }
+    begun
+}

@@ -1,0 +1,124 @@
+//! System calls that std has no name for, as safe functions.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+mod socket;
+
+pub(crate) use socket::*;
+
+/// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.
+pub(crate) const POLLER_ROUNDS_TO_MILLIS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Waits up to `timeout`, to the nanosecond, until the descriptor can be read (ppoll(2)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn wait_readable(fd: &impl AsRawFd, timeout: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: one pollfd and one timespec, both alive for the call; a null signal mask is allowed.
+    let ready = unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
+    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+}
+
+/// Not reached where the poller counts nanoseconds itself.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn wait_readable(fd: &impl AsRawFd, timeout: Duration) -> io::Result<bool> {
+    poll_fd(fd.as_raw_fd(), libc::POLLIN, Some(timeout))
+}
+
+/// Blocks the native thread until the descriptor shows one of `events` (poll(2)), for threads that have no hub any more.
+pub(crate) fn poll_fd(fd: RawFd, events: libc::c_short, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd, events, revents: 0 };
+    let millis = timeout.map_or(-1, |timeout| {
+        let up = timeout.saturating_add(Duration::from_nanos(999_999)).as_millis();
+        libc::c_int::try_from(up).unwrap_or(libc::c_int::MAX)
+    });
+    // SAFETY: one pollfd, alive for the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, millis) };
+    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+}
+
+/// Has `f` called when this thread ends, before the destructors of its thread-locals (T3): registered with the
+/// C library after std's own list, which it runs in reverse. Where there is no such call, std's list has to do.
+pub(crate) fn at_thread_exit(f: fn()) {
+    thread_local! {
+        static STD_LIST: AtExit = const { AtExit(std::cell::Cell::new(None)) };
+    }
+    // Makes std register its list with the C library, now, ahead of ours.
+    STD_LIST.with(|list| {
+        if !before_std_list(f) {
+            list.0.set(Some(f));
+        }
+    });
+}
+
+struct AtExit(std::cell::Cell<Option<fn()>>);
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.get() {
+            f();
+        }
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn before_std_list(f: fn()) -> bool {
+    unsafe extern "C" {
+        static __dso_handle: u8;
+        fn __cxa_thread_atexit_impl(
+            dtor: unsafe extern "C" fn(*mut libc::c_void),
+            object: *mut libc::c_void,
+            dso: *const u8,
+        ) -> libc::c_int;
+    }
+    unsafe extern "C" fn call(f: *mut libc::c_void) {
+        // SAFETY: `f` is the function pointer given below.
+        let f = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(f) };
+        f();
+    }
+    let dso = &raw const __dso_handle;
+    // SAFETY: the C library calls `call` once with the pointer given here, at the end of this thread.
+    let registered = unsafe { __cxa_thread_atexit_impl(call, f as *mut libc::c_void, dso) };
+    registered == 0
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn before_std_list(_f: fn()) -> bool {
+    false
+}
+
+/// Whether this is the thread that the process began with.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: neither call has a precondition.
+    let thread = unsafe { libc::gettid() };
+    // SAFETY: as above.
+    let process = unsafe { libc::getpid() };
+    thread == process
+}
+
+/// Whether this is the thread that the process began with.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no precondition.
+    unsafe { libc::pthread_main_np() != 0 }
+}
+
+/// A socket's `SO_RCVTIMEO` (`receive`) or `SO_SNDTIMEO`; `None` for none, and for what is no socket.
+pub(crate) fn socket_timeout(fd: RawFd, receive: bool) -> Option<Duration> {
+    let option = if receive { libc::SO_RCVTIMEO } else { libc::SO_SNDTIMEO };
+    let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut len = libc::socklen_t::try_from(size_of_val(&value)).expect("a timeval is small");
+    // SAFETY: the value and its length are alive for the call, and the length is the value's.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut len) };
+    if got < 0 {
+        return None;
+    }
+    let timeout = Duration::new(u64::try_from(value.tv_sec).ok()?, u32::try_from(value.tv_usec).ok()? * 1000);
+    (!timeout.is_zero()).then_some(timeout)
+}

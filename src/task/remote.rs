@@ -1,0 +1,221 @@
+//! Tasks on another thread's hub.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Builder;
+use crate::error::JoinError;
+use crate::hub::{Hub, Message, Reason, Remote, RemoteTask, RemoteWaker, Spec};
+use crate::waiter::Clause;
+
+/// A hub, for any thread: spawns tasks onto it.
+///
+/// As long as one exists, a root of that hub which waits for ever is not reported as deadlocked: somebody might spawn.
+///
+/// # Examples
+///
+/// ```
+/// let hub = greenroom::HubHandle::current();
+/// let worker = std::thread::spawn(move || {
+///     let task = hub.spawn(|| greenroom::current().id());
+///     task.join().unwrap()
+/// });
+/// // Tasks run while the hub's own thread waits.
+/// while !worker.is_finished() {
+///     greenroom::sleep(std::time::Duration::from_millis(1));
+/// }
+/// assert_ne!(worker.join().unwrap(), greenroom::current().id());
+/// ```
+#[derive(Clone)]
+pub struct HubHandle {
+    remote: Remote,
+}
+
+impl HubHandle {
+    /// The hub of the calling thread, made now if need be.
+    ///
+    /// # Panics
+    ///
+    /// If the system gives no poller, or the thread is ending.
+    #[track_caller]
+    pub fn current() -> HubHandle {
+        HubHandle { remote: Hub::here().remote() }
+    }
+
+    /// Makes a task on that hub. It runs when the hub's thread next waits or takes a turn.
+    ///
+    /// If the hub is gone, or goes before the task has run, `body` is dropped and the result is [`JoinError::Killed`].
+    ///
+    /// # Switching
+    ///
+    /// Never.
+    #[track_caller]
+    pub fn spawn<T: Send + 'static>(&self, body: impl FnOnce() -> T + Send + 'static) -> RemoteJoinHandle<T> {
+        self.spawn_named(None, body)
+    }
+
+    #[track_caller]
+    fn spawn_named<T: Send + 'static>(
+        &self,
+        name: Option<Box<str>>,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> RemoteJoinHandle<T> {
+        let packet =
+            Arc::new(Packet(Mutex::new(State { task: None, doomed: false, stage: Stage::Running(Vec::new()) })));
+        let sender = Sender(packet.clone());
+        let run = move || {
+            let hub = Hub::here();
+            let header = hub.current();
+            let sender = sender;
+            if sender.0.begin(hub.remote_task(header)) {
+                hub.kill(&header);
+                hub.attend(&header);
+            }
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+                Ok(value) => sender.0.finish(Ok(value)),
+                Err(payload) if payload.is::<crate::hub::Cancelled>() => hub.pass_on(payload),
+                Err(payload) => sender.0.finish(Err(JoinError::Panicked(payload))),
+            }
+        };
+        let spec = Spec { name, stack_size: crate::stack::DEFAULT_SIZE, spawned_at: Location::caller() };
+        // A message that is given back drops the sender, which ends the packet.
+        drop(self.remote.send(Message::Spawn(spec, Box::new(run))));
+        RemoteJoinHandle { packet, remote: self.remote.clone() }
+    }
+}
+
+impl fmt::Debug for HubHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubHandle").finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Makes a task on the hub of `hub`, with this builder's name; the stack has the default size.
+    #[track_caller]
+    pub fn spawn_on<T: Send + 'static>(
+        self,
+        hub: &HubHandle,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> RemoteJoinHandle<T> {
+        hub.spawn_named(self.name, body)
+    }
+}
+
+/// Owns the result of a task on another thread's hub; can be moved between threads. Dropping it detaches the task.
+#[must_use = "dropping the handle detaches the task; say so with `drop` if that is meant"]
+pub struct RemoteJoinHandle<T> {
+    packet: Arc<Packet<T>>,
+    remote: Remote,
+}
+
+impl<T: Send + 'static> RemoteJoinHandle<T> {
+    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile.
+    ///
+    /// # Switching
+    ///
+    /// Yes, unless the task has ended.
+    ///
+    /// # Cancellation
+    ///
+    /// If the caller is killed while it waits, the task is detached and goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Panicked`]; [`JoinError::Killed`], also if the hub ended before the task did.
+    #[track_caller]
+    pub fn join(self) -> Result<T, JoinError> {
+        loop {
+            let hub = Hub::here();
+            hub.arm(Clause(0));
+            match self.packet.take_or_wake(|| hub.remote_waker(Clause(0))) {
+                Some(result) => return result,
+                None => drop(hub.park(Reason::Other(&"a task on another thread"), None)),
+            }
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.packet.lock().stage, Stage::Done(_))
+    }
+
+    /// Asks for the task's end, without waiting: see [`Task::kill_nowait`](crate::Task::kill_nowait).
+    pub fn kill_nowait(&self) {
+        let mut state = self.packet.lock();
+        match state.task {
+            Some(task) => self.remote.kill(task),
+            None => state.doomed = true,
+        }
+    }
+}
+
+impl<T> fmt::Debug for RemoteJoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteJoinHandle").finish_non_exhaustive()
+    }
+}
+
+/// Where a result passes from one thread to another.
+struct Packet<T>(Mutex<State<T>>);
+
+struct State<T> {
+    /// Known once the task runs.
+    task: Option<RemoteTask>,
+    /// Killed before it ran.
+    doomed: bool,
+    stage: Stage<T>,
+}
+
+enum Stage<T> {
+    Running(Vec<RemoteWaker>),
+    Done(Option<Result<T, JoinError>>),
+}
+
+impl<T> Packet<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes which task it is; says whether it was killed before.
+    fn begin(&self, task: RemoteTask) -> bool {
+        let mut state = self.lock();
+        state.task = Some(task);
+        state.doomed
+    }
+
+    /// Puts the result down, if there is none yet, and wakes whoever waits for it.
+    fn finish(&self, result: Result<T, JoinError>) {
+        let mut state = self.lock();
+        if let Stage::Running(_) = state.stage {
+            let Stage::Running(wakers) = std::mem::replace(&mut state.stage, Stage::Done(Some(result))) else {
+                return;
+            };
+            drop(state);
+            for waker in wakers {
+                waker.wake();
+            }
+        }
+    }
+
+    fn take_or_wake(&self, waker: impl FnOnce() -> RemoteWaker) -> Option<Result<T, JoinError>> {
+        match &mut self.lock().stage {
+            Stage::Running(wakers) => {
+                wakers.clear();
+                wakers.push(waker());
+                None
+            }
+            Stage::Done(result) => Some(result.take().expect("a handle takes its result once")),
+        }
+    }
+}
+
+/// The task's side of a packet: a task that ends without a result was killed.
+struct Sender<T>(Arc<Packet<T>>);
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.finish(Err(JoinError::Killed));
+    }
+}
