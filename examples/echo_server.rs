@@ -30,11 +30,12 @@ fn main() -> io::Result<()> {
     loop {
         match listener.accept() {
             Ok((stream, client)) => {
-                greenroom::spawn(move || {
+                // Nobody waits for it: dropping its handle detaches the task.
+                drop(greenroom::spawn(move || {
                     if let Err(error) = echo(&stream) {
                         eprintln!("{client}: {error}");
                     }
-                });
+                }));
             }
             // Most likely there are too many open files: go on when some are closed.
             Err(error) => {

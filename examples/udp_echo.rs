@@ -19,7 +19,8 @@ use greenroom::{joinall, sleep, spawn};
 fn main() -> io::Result<()> {
     let server = UdpSocket::bind("127.0.0.1:0")?;
     let address = server.local_addr()?;
-    spawn(move || serve(server));
+    // Nobody waits for the server: dropping its handle detaches it.
+    drop(spawn(move || serve(server)));
 
     let started = Instant::now();
     let clients: Vec<_> = (1..=4).map(|number| spawn(move || ask(address, number))).collect();
@@ -39,10 +40,10 @@ fn serve(socket: UdpSocket) -> io::Result<()> {
         let (length, client) = socket.recv_from(&mut buffer)?;
         let question = buffer[..length].to_vec();
         let socket = Rc::clone(&socket);
-        spawn(move || {
+        drop(spawn(move || {
             sleep(Duration::from_millis(100));
             socket.send_to(&question, client)
-        });
+        }));
     }
 }
 

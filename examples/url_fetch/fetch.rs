@@ -54,7 +54,8 @@ pub(crate) fn fetch_all(fetcher: &Fetcher, jobs: &[Job], concurrency: usize, rep
 
     greenroom::scope(|scope| {
         for _ in 0..concurrency.min(jobs.len()) {
-            scope.spawn(|| {
+            // The scope waits for all of its tasks, so that none needs to be asked for its end.
+            drop(scope.spawn(|| {
                 loop {
                     let next = queue.borrow_mut().next();
                     let Some(job) = next else { break };
@@ -62,7 +63,7 @@ pub(crate) fn fetch_all(fetcher: &Fetcher, jobs: &[Job], concurrency: usize, rep
                     total.borrow_mut().add(&outcome);
                     report.outcome(job, &outcome);
                 }
-            });
+            }));
         }
     });
 
