@@ -399,9 +399,5 @@ impl Entry {
 
 /// The hub to park on; `None` where nothing can park and the native thread has to block.
 fn hub_for_waiting() -> io::Result<Option<&'static Hub>> {
-    if Hub::is_gone() {
-        return Ok(None);
-    }
-    let hub = Hub::try_here()?;
-    Ok(hub.can_switch().then_some(hub))
+    if Hub::can_park() { Hub::try_here().map(Some) } else { Ok(None) }
 }

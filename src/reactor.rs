@@ -34,6 +34,12 @@ use crate::waiter::{WaitQueue, Waiter};
 /// The token of the doorbell; no descriptor's token has all bits set.
 const DOORBELL: Token = Token(usize::MAX);
 
+/// Both directions, and urgent data where the poller knows of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// How many events one poll can bring.
 const EVENTS: usize = 1024;
 
@@ -67,7 +73,7 @@ pub(crate) struct Entry {
 pub(crate) struct Side {
     /// A call in this direction may succeed.
     pub(crate) ready: Cell<bool>,
-    /// The peer closed or an error stands: a short read no longer means that the next one would block.
+    /// The peer closed, an error stands, or urgent data came: a short read no longer means that the next one would block.
     pub(crate) hung_up: Cell<bool>,
     /// Who waits, first come first served.
     pub(crate) waiters: WaitQueue,
@@ -119,7 +125,9 @@ impl Reactor {
             }
             let failed = event.is_error();
             if event.is_readable() || event.is_read_closed() || failed {
-                entry.read.now_ready(event.is_read_closed() || failed, &mut fire);
+                // Urgent data ends a read early although more is queued behind it.
+                let uneven = event.is_read_closed() || event.is_priority();
+                entry.read.now_ready(uneven || failed, &mut fire);
             }
             if event.is_writable() || event.is_write_closed() || failed {
                 entry.write.now_ready(event.is_write_closed() || failed, &mut fire);
@@ -165,12 +173,11 @@ impl Reactor {
         fire: impl FnMut(Waiter) -> bool,
     ) -> io::Result<Rc<Entry>> {
         let token = to_token(fd, generation);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         let poll = self.poll.borrow();
         let mut source = SourceFd(&fd);
-        match poll.registry().register(&mut source, token, interest) {
+        match poll.registry().register(&mut source, token, INTEREST) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                poll.registry().reregister(&mut source, token, interest)?
+                poll.registry().reregister(&mut source, token, INTEREST)?
             }
             registered => registered?,
         }

@@ -49,12 +49,12 @@ pub fn sleep_until(deadline: Instant) {
 }
 
 fn rest_until(deadline: Option<Instant>) {
-    let hub = Hub::here();
-    if !hub.can_switch() {
-        // Inside the panic hook: the thread itself sleeps.
+    if !Hub::can_park() {
+        // The thread itself sleeps.
         let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(clock::now()));
         return std::thread::sleep(left);
     }
+    let hub = Hub::here();
     hub.arm(Clause(0));
     let outcome = hub.park(Reason::Sleep, deadline);
     debug_assert_eq!(outcome, Outcome::Elapsed, "nothing else ends a sleep");

@@ -131,6 +131,11 @@ impl Hub {
         GONE.get()
     }
 
+    /// Whether code on this thread can park: not inside the panic hook, and not when the thread's hub is gone.
+    pub(crate) fn can_park() -> bool {
+        !GONE.get() && Hub::get().is_none_or(Hub::can_switch)
+    }
+
     #[cold]
     fn make() -> io::Result<&'static Hub> {
         if GONE.get() {

@@ -39,11 +39,13 @@ mod cancel;
 mod header;
 mod hook;
 mod life;
+mod promise;
 mod report;
 mod shared;
 
 pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 pub(crate) use header::{AnyTask, Header, Reason, State, TaskCell, TaskRef};
+pub(crate) use promise::Promise;
 pub(crate) use shared::{Message, Remote, RemoteTask, RemoteWaker, Shared};
 
 /// One thread's scheduler.

@@ -134,6 +134,11 @@ pub(crate) struct RemoteWaker {
 }
 
 impl RemoteWaker {
+    /// Whether it is for this wait.
+    pub(super) fn is_for(&self, task: RemoteTask, generation: u32) -> bool {
+        self.task == task && self.generation == generation
+    }
+
     pub(crate) fn wake(&self) {
         // A hub that is gone has nobody left to wake.
         let _gone = self.remote.send(Message::Fire(self.task, self.generation, self.clause));

@@ -12,6 +12,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::time::sleep;
+
 const FIRST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(10);
 
@@ -36,11 +38,6 @@ impl Backoff {
         self.next = (self.next * 2).min(LONGEST);
         true
     }
-}
-
-/// The seam to the hub: to become the cooperative sleep.
-fn sleep(duration: Duration) {
-    std::thread::sleep(duration);
 }
 
 #[cfg(test)]

@@ -22,10 +22,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::hub::{Hub, Promise, Reason};
+
 /// Looks up the addresses of `host`, each with `port`.
 pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     static POOL: Pool = Pool::new(system_lookup);
-    let mut found = POOL.lookup(host)?;
+    // Where nothing can park, the native thread waits.
+    let mut found = if Hub::can_park() { POOL.lookup(host)? } else { system_lookup(host)? };
     for address in &mut found {
         address.set_port(port);
     }
@@ -90,7 +93,7 @@ impl Pool {
             }
         }
 
-        let lookup = Arc::new(Lookup { host: host.into(), outcome: Mutex::new(None), done: Condvar::new() });
+        let lookup = Arc::new(Lookup { host: host.into(), outcome: Promise::new() });
         state.pending.insert(lookup.host.clone(), lookup.clone());
         state.queue.push_back(lookup.clone());
         self.work.notify_one();
@@ -106,7 +109,8 @@ impl Pool {
             if let Some(state) = self.lock().as_mut() {
                 state.pending.remove(&lookup.host);
             }
-            complete(&lookup, outcome);
+            let kept = lookup.outcome.keep(outcome.map_err(SharedError::from));
+            debug_assert!(kept.is_ok(), "a lookup is made once");
         }
     }
 
@@ -145,30 +149,17 @@ impl Pool {
 /// One lookup and all who wait for it.
 struct Lookup {
     host: Arc<str>,
-    outcome: Mutex<Option<Outcome>>,
-    done: Condvar,
+    outcome: Promise<Outcome>,
 }
 
 type Outcome = Result<Vec<SocketAddr>, SharedError>;
 
-// The seam to the hub: these two functions, and the fields `outcome` and `done`, are all that knows how a waiting task
-// is woken from a native thread. Any number of tasks wait for one lookup. For now each blocks its native thread.
-
-/// Waits for the outcome of `lookup`. Leaves nothing behind if the task is killed here.
+/// Parks until `lookup` has its outcome. A task that is killed here leaves nothing behind.
 fn wait_for(lookup: &Lookup) -> io::Result<Vec<SocketAddr>> {
-    let outcome = lookup.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = lookup.done.wait_while(outcome, |outcome| outcome.is_none()).unwrap_or_else(PoisonError::into_inner);
-    match outcome.as_ref().expect("waited until it was there") {
+    lookup.outcome.wait(Reason::Other(&"a name lookup"), |outcome| match outcome {
         Ok(addresses) => Ok(addresses.clone()),
         Err(error) => Err(error.to_error()),
-    }
-}
-
-/// Gives `lookup` its outcome, from a native thread, and wakes all who wait.
-fn complete(lookup: &Lookup, outcome: io::Result<Vec<SocketAddr>>) {
-    let mut slot = lookup.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-    *slot = Some(outcome.map_err(SharedError::from));
-    lookup.done.notify_all();
+    })
 }
 
 /// An `io::Error` that several callers can each get one of.

@@ -20,9 +20,8 @@ use crate::waiter::Clause;
 ///
 /// A kill or a timeout that is pending is raised here, before or after the others' turn.
 pub fn yield_now() {
-    let hub = Hub::here();
-    if hub.can_switch() {
-        hub.yield_now();
+    if Hub::can_park() {
+        Hub::here().yield_now();
     }
 }
 

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Builder;
 use crate::error::JoinError;
-use crate::hub::{Hub, Message, Reason, Remote, RemoteTask, RemoteWaker, Spec};
-use crate::waiter::Clause;
+use crate::hub::{Cancelled, Hub, Message, Promise, Reason, Remote, RemoteTask, Spec};
 
 /// A hub, for any thread: spawns tasks onto it.
 ///
@@ -63,8 +62,7 @@ impl HubHandle {
         name: Option<Box<str>>,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> RemoteJoinHandle<T> {
-        let packet =
-            Arc::new(Packet(Mutex::new(State { task: None, doomed: false, stage: Stage::Running(Vec::new()) })));
+        let packet = Arc::new(Packet { result: Promise::new(), stage: Mutex::new(Stage::Sent) });
         let sender = Sender(packet.clone());
         let run = move || {
             let hub = Hub::here();
@@ -76,7 +74,7 @@ impl HubHandle {
             }
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
                 Ok(value) => sender.0.finish(Ok(value)),
-                Err(payload) if payload.is::<crate::hub::Cancelled>() => hub.pass_on(payload),
+                Err(payload) if payload.is::<Cancelled>() => hub.pass_on(payload),
                 Err(payload) => sender.0.finish(Err(JoinError::Panicked(payload))),
             }
         };
@@ -128,27 +126,21 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     /// [`JoinError::Panicked`]; [`JoinError::Killed`], also if the hub ended before the task did.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        loop {
-            let hub = Hub::here();
-            hub.arm(Clause(0));
-            match self.packet.take_or_wake(|| hub.remote_waker(Clause(0))) {
-                Some(result) => return result,
-                None => drop(hub.park(Reason::Other(&"a task on another thread"), None)),
-            }
-        }
+        let result = self.packet.result.wait(Reason::Other(&"a task on another thread"), Option::take);
+        result.expect("the only handle takes the result once")
     }
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        matches!(self.packet.lock().stage, Stage::Done(_))
+        self.packet.result.is_kept()
     }
 
     /// Asks for the task's end, without waiting: see [`Task::kill_nowait`](crate::Task::kill_nowait).
     pub fn kill_nowait(&self) {
-        let mut state = self.packet.lock();
-        match state.task {
-            Some(task) => self.remote.kill(task),
-            None => state.doomed = true,
+        let mut stage = self.packet.stage();
+        match *stage {
+            Stage::Runs(task) => self.remote.kill(task),
+            Stage::Sent | Stage::Doomed => *stage = Stage::Doomed,
         }
     }
 }
@@ -160,56 +152,32 @@ impl<T> fmt::Debug for RemoteJoinHandle<T> {
 }
 
 /// Where a result passes from one thread to another.
-struct Packet<T>(Mutex<State<T>>);
-
-struct State<T> {
-    /// Known once the task runs.
-    task: Option<RemoteTask>,
-    /// Killed before it ran.
-    doomed: bool,
-    stage: Stage<T>,
+struct Packet<T> {
+    result: Promise<Option<Result<T, JoinError>>>,
+    /// The task, once it runs; or that it was killed before.
+    stage: Mutex<Stage>,
 }
 
-enum Stage<T> {
-    Running(Vec<RemoteWaker>),
-    Done(Option<Result<T, JoinError>>),
+enum Stage {
+    Sent,
+    Doomed,
+    Runs(RemoteTask),
 }
 
 impl<T> Packet<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes which task it is; says whether it was killed before.
     fn begin(&self, task: RemoteTask) -> bool {
-        let mut state = self.lock();
-        state.task = Some(task);
-        state.doomed
+        matches!(std::mem::replace(&mut *self.stage(), Stage::Runs(task)), Stage::Doomed)
     }
 
-    /// Puts the result down, if there is none yet, and wakes whoever waits for it.
+    /// Puts the result down, if there is none yet.
     fn finish(&self, result: Result<T, JoinError>) {
-        let mut state = self.lock();
-        if let Stage::Running(_) = state.stage {
-            let Stage::Running(wakers) = std::mem::replace(&mut state.stage, Stage::Done(Some(result))) else {
-                return;
-            };
-            drop(state);
-            for waker in wakers {
-                waker.wake();
-            }
-        }
-    }
-
-    fn take_or_wake(&self, waker: impl FnOnce() -> RemoteWaker) -> Option<Result<T, JoinError>> {
-        match &mut self.lock().stage {
-            Stage::Running(wakers) => {
-                wakers.clear();
-                wakers.push(waker());
-                None
-            }
-            Stage::Done(result) => Some(result.take().expect("a handle takes its result once")),
-        }
+        // A second one is the sender's farewell.
+        drop(self.result.keep(Some(result)));
     }
 }
 
