@@ -1,5 +1,7 @@
 //! Values that each task has for itself.
 
+#![forbid(unsafe_code)]
+
 use std::any::Any;
 use std::fmt;
 use std::ptr;

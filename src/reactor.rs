@@ -16,6 +16,8 @@
 //! Generations are counted process-wide, by descriptor number, since a socket may be used on one thread and closed on
 //! another. The table is touched when a descriptor is made, registered and closed, never by a read or write.
 
+#![forbid(unsafe_code)]
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;

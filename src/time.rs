@@ -1,5 +1,7 @@
 //! Sleeping, and blocks of code that run out of time.
 
+#![forbid(unsafe_code)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::time::{Duration, Instant};

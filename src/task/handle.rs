@@ -1,5 +1,7 @@
 //! The handle on a task's result.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Waiting for many tasks, and ending many.
 
+#![forbid(unsafe_code)]
+
 use std::rc::Rc;
 
 use super::{JoinHandle, Task, Waitable, iwait};

@@ -1,5 +1,7 @@
 //! Giving the thread away: by turns, until idle, until unparked.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Tasks on another thread's hub.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

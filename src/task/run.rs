@@ -1,5 +1,7 @@
 //! The explicit form of a program's life.
 
+#![forbid(unsafe_code)]
+
 use crate::hub::Hub;
 
 /// Runs `f`; the tasks that were spawned meanwhile and are left when it returns are killed and joined before this does.

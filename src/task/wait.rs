@@ -1,5 +1,7 @@
 //! Waiting for any of several objects, in the order in which they become ready.
 
+#![forbid(unsafe_code)]
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,0 +1,89 @@
+//! 400 connections held by one thread, three messages over each, every byte checked.
+//!
+//! ```text
+//! cargo run --release --example echo_clients
+//! cargo run --release --example echo_clients -- 127.0.0.1:7777
+//! ```
+//!
+//! The first brings its own server, in the same thread; the second talks to the example `echo_server`. Both print how
+//! many connections, messages and bytes came back, and the time that took.
+#![allow(clippy::print_stdout, reason = "printing is what this program shows")]
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use clap::Parser;
+use greenroom::net::{TcpListener, TcpStream};
+use greenroom::{JoinHandle, joinall, spawn};
+
+/// Holds many connections to an echo server and checks what comes back.
+#[derive(Parser)]
+struct Args {
+    /// The server to talk to; without one, brings its own.
+    server: Option<SocketAddr>,
+    /// How many connections to hold at once.
+    #[arg(long, default_value_t = 400)]
+    connections: usize,
+}
+
+/// Over each connection.
+const MESSAGES: usize = 3;
+
+fn main() -> io::Result<()> {
+    let args = Args::parse();
+    let server = args.server.map_or_else(start_server, Ok)?;
+    let started = Instant::now();
+
+    // First all connect, so that all connections are open at the same time.
+    let dialling: Vec<JoinHandle<io::Result<TcpStream>>> =
+        (0..args.connections).map(|_| spawn(move || TcpStream::connect(server))).collect();
+    let connections = finish(dialling)?;
+
+    // Then all talk.
+    let talking: Vec<JoinHandle<io::Result<usize>>> =
+        connections.into_iter().enumerate().map(|(client, stream)| spawn(move || talk(client, &stream))).collect();
+    let bytes: usize = finish(talking)?.into_iter().sum();
+
+    println!(
+        "{} connections, {} messages, {bytes} bytes echoed in {:.3} s",
+        args.connections,
+        args.connections * MESSAGES,
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Waits for all tasks; the first error, if there is one, is the result.
+fn finish<T: 'static>(tasks: Vec<JoinHandle<io::Result<T>>>) -> io::Result<Vec<T>> {
+    joinall(tasks).into_iter().map(|result| result.expect("the task did not panic")).collect()
+}
+
+/// Sends messages that no other client sends, and returns how many bytes came back right.
+fn talk(client: usize, mut stream: &TcpStream) -> io::Result<usize> {
+    let mut bytes = 0;
+    for number in 0..MESSAGES {
+        let message = format!("client {client}, message {number}; ").repeat(1 + client % 50);
+        stream.write_all(message.as_bytes())?;
+
+        let mut echo = vec![0; message.len()];
+        stream.read_exact(&mut echo)?;
+        if echo != message.as_bytes() {
+            return Err(io::Error::other(format!("client {client} got something else back")));
+        }
+        bytes += echo.len();
+    }
+    Ok(bytes)
+}
+
+/// The server of the example `echo_server`, in a task of ours.
+fn start_server() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    drop(spawn(move || {
+        for stream in listener.incoming().flatten() {
+            drop(spawn(move || io::copy(&mut &stream, &mut &stream)));
+        }
+    }));
+    Ok(address)
+}
