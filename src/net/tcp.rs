@@ -5,6 +5,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::iter::FusedIterator;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 #[cfg(target_os = "android")]
@@ -16,7 +17,7 @@ use super::addr::{self, ToSocketAddrs};
 use super::connect;
 use super::stream::{self, stream_io};
 use crate::io::Source;
-use crate::sys::Address;
+use crate::sys::{self, Address};
 
 /// A TCP connection to a remote peer, as [`std::net::TcpStream`] is.
 ///
@@ -250,11 +251,16 @@ stream_io!(TcpStream, stream::read);
 /// ```
 pub struct TcpListener(pub(super) Source<std::net::TcpListener>);
 
+/// std asks for 128. Here the task that accepts may share its thread with those that connect, hundreds of them before it has
+/// its turn again; a connection that finds no room is tried again by its kernel after a whole second.
+const BACKLOG: i32 = 4096;
+
 impl TcpListener {
     /// Makes a listener that is bound to `addr`.
     ///
     /// Port 0 lets the system choose one: ask [`local_addr`](TcpListener::local_addr). If `addr` gives several
-    /// addresses, each is tried in turn until one works. As with std, `SO_REUSEADDR` is set.
+    /// addresses, each is tried in turn until one works. As with std, `SO_REUSEADDR` is set. Up to 4096 connections wait to be
+    /// accepted, where std has 128, if the system's own limit allows it.
     ///
     /// # Switching
     ///
@@ -276,6 +282,7 @@ impl TcpListener {
     /// ```
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
         let listener = addr::each_addr(addr, |addr| std::net::TcpListener::bind(addr))?;
+        sys::listen(listener.as_fd(), BACKLOG)?;
         Ok(TcpListener(Source::new(listener)))
     }
 
