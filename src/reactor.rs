@@ -177,7 +177,7 @@ impl Reactor {
         let mut source = SourceFd(&fd);
         match poll.registry().register(&mut source, token, INTEREST) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                poll.registry().reregister(&mut source, token, INTEREST)?
+                poll.registry().reregister(&mut source, token, INTEREST)?;
             }
             registered => registered?,
         }
@@ -228,10 +228,6 @@ impl Link {
 }
 
 impl Entry {
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
-    }
-
     fn wake_all(&self, mut fire: impl FnMut(Waiter) -> bool) {
         for side in [&self.read, &self.write] {
             side.ready.set(true);

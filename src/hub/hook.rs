@@ -1,6 +1,5 @@
 //! The panic hook: says which task panicked, then lets the hook that was there before report the panic.
 
-use std::cell::Cell;
 use std::panic;
 use std::sync::Once;
 
@@ -22,30 +21,14 @@ pub(super) fn install() {
             Some(hub) => {
                 let header = hub.current();
                 header.unwinding.set(true);
-                let _inside = Inside::enter(&hub.in_hook);
                 if !header.is_root() {
                     let mut name = String::new();
                     let _infallible = header.write_name(&mut name);
                     eprintln!("\ntask {name} (spawned at {}) panicked:", header.spawned_at);
                 }
-                previous(info);
+                // A panic that is being reported holds locks of std's.
+                hub.hold(|| previous(info));
             }
         }));
     });
-}
-
-/// While the hook runs nothing may switch: a panic that is being reported holds locks of std's.
-struct Inside<'a>(&'a Cell<bool>);
-
-impl<'a> Inside<'a> {
-    fn enter(flag: &'a Cell<bool>) -> Inside<'a> {
-        flag.set(true);
-        Inside(flag)
-    }
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
-    }
 }

@@ -33,7 +33,7 @@ use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
 use crate::timers::{TimerKey, Timers};
-use crate::waiter::{Clause, Fired, Waiter};
+use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
 mod cancel;
 mod header;
@@ -46,7 +46,7 @@ mod shared;
 pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 pub(crate) use header::{AnyTask, Header, Reason, State, TaskCell, TaskRef};
 pub(crate) use promise::Promise;
-pub(crate) use shared::{Message, Remote, RemoteTask, RemoteWaker, Shared};
+pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 
 /// One thread's scheduler.
 pub(crate) struct Hub {
@@ -64,13 +64,13 @@ pub(crate) struct Hub {
     parked_unwinding: Cell<usize>,
     /// Tasks that wait for a descriptor: while there are any, the hub can be woken from outside.
     parked_on_io: Cell<usize>,
-    /// The panic hook is running: nothing may switch.
-    in_hook: Cell<bool>,
+    /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
+    held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
     batch: RefCell<Vec<TaskRef>>,
     batching: Cell<bool>,
     next_id: Cell<u64>,
-    idlers: RefCell<Vec<Waiter>>,
+    idlers: WaitQueue,
     timers: RefCell<Timers<Alarm>>,
     reactor: Reactor,
     tasks: RefCell<Slab<Rc<dyn AnyTask>>>,
@@ -134,11 +134,11 @@ impl Hub {
             last_poll: Cell::new(now),
             parked_unwinding: Cell::new(0),
             parked_on_io: Cell::new(0),
-            in_hook: Cell::new(false),
+            held: Cell::new(false),
             batch: RefCell::default(),
             batching: Cell::new(false),
             next_id: Cell::new(1),
-            idlers: RefCell::default(),
+            idlers: WaitQueue::new(),
             timers: RefCell::new(Timers::new()),
             reactor,
             tasks: RefCell::default(),
@@ -161,14 +161,6 @@ impl Hub {
             return self.root_task.clone();
         }
         self.tasks.borrow()[current.slot.get() as usize].clone()
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    pub(crate) fn now(&self) -> Instant {
-        self.last_poll.get()
     }
 
     /// Every task but the root.
@@ -259,6 +251,7 @@ impl Hub {
     /// Begins a wait of the current task: gives a waiter of its first clause. To be followed by [`park`](Self::park).
     #[inline]
     pub(crate) fn arm(&self, clause: Clause) -> Waiter {
+        assert!(self.can_switch(), "greenroom: a call that has to wait, where nothing may: inside the panic hook");
         let task = self.current();
         let generation = task.wait.arm();
         task.waiter(generation, clause)
@@ -336,7 +329,19 @@ impl Hub {
 
     /// Whether the running code may switch: not from within the panic hook.
     pub(crate) fn can_switch(&self) -> bool {
-        !self.in_hook.get()
+        !self.held.get()
+    }
+
+    /// Runs `f`, in which nothing may switch.
+    fn hold<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Release<'a>(&'a Cell<bool>, bool);
+        impl Drop for Release<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.1);
+            }
+        }
+        let _release = Release(&self.held, self.held.replace(true));
+        f()
     }
 
     /// Saves an unpark for a task, and wakes it if it is parked for one.
@@ -351,8 +356,7 @@ impl Hub {
     /// Parks until the hub has nothing else to do.
     pub(crate) fn wait_until_idle(&self) {
         let waiter = self.arm(Clause(0));
-        self.idlers.borrow_mut().push(waiter);
-        let Outcome::Fired(_) = self.park(Reason::Idle, None) else { unreachable!("there is no deadline") };
+        self.idlers.while_linked(waiter, End::Back, || self.park(Reason::Idle, None));
     }
 
     /// Fires a waiter and, if it won, puts its task into the run queue. Says whether it won.
@@ -457,7 +461,8 @@ impl Hub {
             }
             self.ready.prefetch();
             // SAFETY: a task in the queue has a coroutine that is not done, and while it runs nothing else reaches for it.
-            let coroutine = unsafe { (*task.coroutine.get()).as_mut().unwrap_unchecked() };
+            let coroutine = unsafe { &mut *task.coroutine.get() };
+            let coroutine = coroutine.as_mut().expect("a ready task has a coroutine");
             if coroutine.resume() {
                 self.reclaim(task);
             }
@@ -497,7 +502,7 @@ impl Hub {
     fn wait_for_work(&self) {
         self.take_messages();
         while self.ready.is_empty() {
-            let mut timeout = if self.idlers.borrow().is_empty() {
+            let mut timeout = if self.idlers.is_empty() {
                 let next = self.timers.borrow().next_deadline();
                 next.map(|deadline| deadline.saturating_duration_since(clock::now()))
             } else {
@@ -548,10 +553,10 @@ impl Hub {
     }
 
     fn wake_idlers(&self) {
-        let idlers = std::mem::take(&mut *self.idlers.borrow_mut());
-        for waiter in idlers {
+        self.idlers.offer(|waiter| {
             self.fire(waiter);
-        }
+            false
+        });
     }
 
     /// Whether the root waits and nothing can ever wake it (rule 7). The queue is empty and so are the timers.

@@ -43,7 +43,7 @@ impl Hub {
 pub(super) fn describe_current(report: &mut overflow::Report<'_>) {
     let Some(hub) = Hub::get() else { return };
     let header = hub.current();
-    let _nowhere_to_report = report.write_str("task ");
+    report.write_str("task ");
     let _nowhere_to_report = header.write_name(report);
     if !header.is_root() {
         let _nowhere_to_report = write!(

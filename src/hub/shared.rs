@@ -185,10 +185,11 @@ impl Hub {
                     }
                 }
                 Message::Spawn(spec, body) => {
-                    // SAFETY: the body borrows nothing.
-                    let spawned = unsafe { self.spawn(spec, None, body) };
-                    // Without memory for a stack the body is dropped, which tells whoever waits for it.
-                    drop(spawned);
+                    // Without memory for a stack the body is dropped here, which tells whoever waits for it.
+                    self.hold(|| {
+                        // SAFETY: the body borrows nothing.
+                        drop(unsafe { self.spawn(spec, None, body) });
+                    });
                 }
                 Message::Unpark(task) => {
                     if let Some(task) = self.find(task) {

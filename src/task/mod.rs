@@ -142,7 +142,7 @@ impl Builder {
     }
 
     /// Sets how many bytes of stack the task can use at least; it is rounded up to what the arenas hand out. The default is
-    /// 252 KiB. Only pages that are touched cost memory, so that a large stack is cheap until it is used.
+    /// 256 KiB. Only pages that are touched cost memory, so that a large stack is cheap until it is used.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self
