@@ -35,15 +35,18 @@ fn main() -> io::Result<()> {
     let server = args.server.map_or_else(start_server, Ok)?;
     let started = Instant::now();
 
-    // First all connect, so that all connections are open at the same time.
-    let dialling: Vec<JoinHandle<io::Result<TcpStream>>> =
-        (0..args.connections).map(|_| spawn(move || TcpStream::connect(server))).collect();
-    let connections = finish(dialling)?;
+    // First they connect, and in turn: a listener has room for 128 that it has not accepted yet, and who finds no room
+    // is let in a second later.
+    let connections: Vec<TcpStream> =
+        (0..args.connections).map(|_| TcpStream::connect(server)).collect::<io::Result<_>>()?;
 
-    // Then all talk.
+    // Now all are open. Then all talk at once.
     let talking: Vec<JoinHandle<io::Result<usize>>> =
         connections.into_iter().enumerate().map(|(client, stream)| spawn(move || talk(client, &stream))).collect();
-    let bytes: usize = finish(talking)?.into_iter().sum();
+    let mut bytes = 0;
+    for result in joinall(talking) {
+        bytes += result.expect("the task did not panic")?;
+    }
 
     println!(
         "{} connections, {} messages, {bytes} bytes echoed in {:.3} s",
@@ -52,11 +55,6 @@ fn main() -> io::Result<()> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
-}
-
-/// Waits for all tasks; the first error, if there is one, is the result.
-fn finish<T: 'static>(tasks: Vec<JoinHandle<io::Result<T>>>) -> io::Result<Vec<T>> {
-    joinall(tasks).into_iter().map(|result| result.expect("the task did not panic")).collect()
 }
 
 /// Sends messages that no other client sends, and returns how many bytes came back right.

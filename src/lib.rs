@@ -33,3 +33,8 @@ pub use time::{shield, sleep, sleep_until, timeout};
 
 #[doc(hidden)]
 pub mod testing;
+
+/// The code of the README is tested with the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

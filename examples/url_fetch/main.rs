@@ -35,6 +35,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -92,46 +93,65 @@ fn main() -> ExitCode {
         }
     };
 
-    // Two tasks: the program, and one that waits for Ctrl-C. The first to finish decides the exit code, and when `run`
-    // returns it has killed and unwound whatever is left: half-written files are removed by their destructors.
-    greenroom::run(|| {
-        let program = greenroom::spawn(move || if plan.urls.is_empty() { demonstrate(&plan) } else { fetch(&plan) });
+    let fetches = if plan.urls.is_empty() { 2 * server::PAGES } else { plan.urls.len() };
+    let report = Rc::new(Report::new(fetches));
+
+    // Two tasks: the program, and one that waits for Ctrl-C. The first to finish decides, and when `run` returns it has
+    // killed and unwound whatever is left: half-written files are removed by their destructors.
+    let end = greenroom::run(|| {
+        let printer = Rc::clone(&report);
+        let program = greenroom::spawn(move || match plan.urls.is_empty() {
+            true => demonstrate(&plan, &printer),
+            false => fetch(&plan, &printer),
+        });
         let interrupt = greenroom::spawn(wait_for_ctrl_c);
         let first = greenroom::iwait([program, interrupt]).next();
-        match first.expect("two tasks were given").join() {
-            Ok(Ok(code)) => code,
-            Ok(Err(error)) => {
-                eprintln!("url_fetch: {error}");
-                ExitCode::FAILURE
-            }
-            // The panic has been reported by the panic hook.
-            Err(_) => ExitCode::from(101),
+        first.expect("two tasks were given").join()
+    });
+
+    report.finish();
+    match end {
+        Ok(Ok(End::Done { failed: 0 })) => ExitCode::SUCCESS,
+        Ok(Ok(End::Done { .. })) => ExitCode::FAILURE,
+        Ok(Ok(End::Interrupted)) => {
+            eprintln!("url_fetch: interrupted");
+            ExitCode::from(130)
         }
-    })
+        Ok(Err(error)) => {
+            eprintln!("url_fetch: {error}");
+            ExitCode::FAILURE
+        }
+        // A bug: the panic hook has reported it.
+        Err(_panicked) => ExitCode::from(101),
+    }
+}
+
+/// How it ended.
+enum End {
+    Done { failed: usize },
+    Interrupted,
 }
 
 /// Fetches the URLs that were asked for.
-fn fetch(plan: &Plan) -> io::Result<ExitCode> {
+fn fetch(plan: &Plan, report: &Report) -> io::Result<End> {
     let fetcher = Fetcher::new(plan.timeout, plan.trusted.clone());
-    let report = Report::new(plan.urls.len());
-    let total = fetch_all(&fetcher, &plan.jobs(), plan.concurrency, &report);
+    let total = fetch_all(&fetcher, &plan.jobs(), plan.concurrency, report);
 
     report.line(format_args!("\n{total}"));
-    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(End::Done { failed: total.failed })
 }
 
 /// Fetches the pages of our own server, first one after the other, then all at once.
-fn demonstrate(plan: &Plan) -> io::Result<ExitCode> {
+fn demonstrate(plan: &Plan, report: &Report) -> io::Result<End> {
     let address = server::start()?;
     let urls: Vec<String> = (0..server::PAGES).map(|page| format!("http://{address}/page/{page}")).collect();
     let plan = Plan { urls, output: plan.output.clone(), trusted: plan.trusted.clone(), ..*plan };
     let fetcher = Fetcher::new(plan.timeout, plan.trusted.clone()).without_proxy();
-    let report = Report::new(2 * plan.urls.len());
 
     report.line(format_args!("one after the other:"));
-    let in_turn = fetch_all(&fetcher, &plan.jobs(), 1, &report);
+    let in_turn = fetch_all(&fetcher, &plan.jobs(), 1, report);
     report.line(format_args!("\nall at once:"));
-    let at_once = fetch_all(&fetcher, &plan.jobs(), plan.urls.len(), &report);
+    let at_once = fetch_all(&fetcher, &plan.jobs(), plan.urls.len(), report);
 
     report.line(format_args!("\none after the other: {in_turn}"));
     report.line(format_args!("all at once:         {at_once}"));
@@ -139,21 +159,20 @@ fn demonstrate(plan: &Plan) -> io::Result<ExitCode> {
         "ratio:               {:.1} times faster, on one thread",
         in_turn.took.as_secs_f64() / at_once.took.as_secs_f64()
     ));
-    Ok(if in_turn.failed + at_once.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(End::Done { failed: in_turn.failed + at_once.failed })
 }
 
 /// Parks until the user presses Ctrl-C.
 ///
 /// The signal handler writes one byte into one end of a socket pair, which is all that a handler may safely do; this
 /// task reads the other end like any other socket.
-fn wait_for_ctrl_c() -> io::Result<ExitCode> {
+fn wait_for_ctrl_c() -> io::Result<End> {
     let (mut pressed, handler) = UnixStream::pair()?;
     let handler = std::os::unix::net::UnixStream::from(handler);
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, handler)?;
 
     pressed.read_exact(&mut [0])?;
-    eprintln!("url_fetch: interrupted");
-    Ok(ExitCode::from(130))
+    Ok(End::Interrupted)
 }
 
 impl Plan {

@@ -52,11 +52,11 @@ impl Report {
         let printed = self.bar.suspend(|| writeln!(io::stdout(), "{line}"));
         self.closed.set(printed.is_err());
     }
-}
 
-impl Drop for Report {
-    /// Takes the bar away, also when Ctrl-C ends the task that owns it.
-    fn drop(&mut self) {
+    /// Takes the bar away.
+    ///
+    /// Not in a destructor: Ctrl-C unwinds the tasks, and indicatif draws nothing while a thread unwinds.
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
