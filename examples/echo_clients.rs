@@ -35,12 +35,12 @@ fn main() -> io::Result<()> {
     let server = args.server.map_or_else(start_server, Ok)?;
     let started = Instant::now();
 
-    // First they connect, and in turn: a listener has room for 128 that it has not accepted yet, and who finds no room
-    // is let in a second later.
-    let connections: Vec<TcpStream> =
-        (0..args.connections).map(|_| TcpStream::connect(server)).collect::<io::Result<_>>()?;
-
-    // Now all are open. Then all talk at once.
+    // First all connect, so that all are open at the same time. Then all talk at once.
+    let connecting: Vec<_> = (0..args.connections).map(|_| spawn(move || TcpStream::connect(server))).collect();
+    let connections: Vec<TcpStream> = joinall(connecting)
+        .into_iter()
+        .map(|result| result.expect("the task did not panic"))
+        .collect::<io::Result<_>>()?;
     let talking: Vec<JoinHandle<io::Result<usize>>> =
         connections.into_iter().enumerate().map(|(client, stream)| spawn(move || talk(client, &stream))).collect();
     let mut bytes = 0;
@@ -78,10 +78,10 @@ fn talk(client: usize, mut stream: &TcpStream) -> io::Result<usize> {
 fn start_server() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    drop(spawn(move || {
+    spawn(move || {
         for stream in listener.incoming().flatten() {
-            drop(spawn(move || io::copy(&mut &stream, &mut &stream)));
+            spawn(move || io::copy(&mut &stream, &mut &stream));
         }
-    }));
+    });
     Ok(address)
 }

@@ -31,11 +31,11 @@ fn main() -> io::Result<()> {
         match listener.accept() {
             Ok((stream, client)) => {
                 // Nobody waits for it: dropping its handle detaches the task.
-                drop(greenroom::spawn(move || {
+                greenroom::spawn(move || {
                     if let Err(error) = echo(&stream) {
                         eprintln!("{client}: {error}");
                     }
-                }));
+                });
             }
             // Most likely there are too many open files: go on when some are closed.
             Err(error) => {

@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
     let server = UdpSocket::bind("127.0.0.1:0")?;
     let address = server.local_addr()?;
     // Nobody waits for the server: dropping its handle detaches it.
-    drop(spawn(move || serve(server)));
+    spawn(move || serve(server));
 
     let started = Instant::now();
     let clients: Vec<_> = (1..=4).map(|number| spawn(move || ask(address, number))).collect();
@@ -40,10 +40,10 @@ fn serve(socket: UdpSocket) -> io::Result<()> {
         let (length, client) = socket.recv_from(&mut buffer)?;
         let question = buffer[..length].to_vec();
         let socket = Rc::clone(&socket);
-        drop(spawn(move || {
+        spawn(move || {
             sleep(Duration::from_millis(100));
             socket.send_to(&question, client)
-        }));
+        });
     }
 }
 

@@ -195,7 +195,6 @@ impl fmt::Debug for Scope<'_, '_> {
 }
 
 /// Owns the result of a scope's task; dropping it leaves the task to the scope.
-#[must_use = "the scope waits for the task in any case; say so with `drop`"]
 pub struct ScopedJoinHandle<'scope, T> {
     handle: JoinHandle<Result<T, JoinError>>,
     scope: PhantomData<&'scope ()>,

@@ -55,7 +55,7 @@ pub(crate) fn fetch_all(fetcher: &Fetcher, jobs: &[Job], concurrency: usize, rep
     greenroom::scope(|scope| {
         for _ in 0..concurrency.min(jobs.len()) {
             // The scope waits for all of its tasks, so that none needs to be asked for its end.
-            drop(scope.spawn(|| {
+            scope.spawn(|| {
                 loop {
                     let next = queue.borrow_mut().next();
                     let Some(job) = next else { break };
@@ -63,7 +63,7 @@ pub(crate) fn fetch_all(fetcher: &Fetcher, jobs: &[Job], concurrency: usize, rep
                     total.borrow_mut().add(&outcome);
                     report.outcome(job, &outcome);
                 }
-            }));
+            });
         }
     });
 

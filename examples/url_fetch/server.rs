@@ -19,7 +19,7 @@ const LONGEST_HEAD: u64 = 8 * 1024;
 pub(crate) fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    drop(greenroom::spawn(move || {
+    greenroom::spawn(move || {
         for connection in listener.incoming() {
             match connection {
                 Ok(stream) => drop(greenroom::spawn(move || serve(&stream))),
@@ -27,7 +27,7 @@ pub(crate) fn start() -> io::Result<SocketAddr> {
                 Err(_) => greenroom::sleep(Duration::from_millis(10)),
             }
         }
-    }));
+    });
     Ok(address)
 }
 

@@ -20,7 +20,6 @@ use crate::hub::TaskCell;
 /// let handle = greenroom::spawn(|| 1);
 /// std::thread::spawn(move || handle.join());
 /// ```
-#[must_use = "dropping the handle detaches the task; say so with `drop` if that is meant"]
 pub struct JoinHandle<T> {
     task: Rc<TaskCell<T>>,
 }

@@ -352,7 +352,9 @@ impl Task {
     #[track_caller]
     pub fn link(&self, f: impl FnOnce(&Task) + 'static) -> Link {
         let watched = self.clone();
-        let linked = move || drop(spawn(move || f(&watched)));
+        let linked = move || {
+            spawn(move || f(&watched));
+        };
         let key = if self.is_finished() {
             linked();
             None

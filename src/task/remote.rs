@@ -104,7 +104,6 @@ impl Builder {
 }
 
 /// Owns the result of a task on another thread's hub; can be moved between threads. Dropping it detaches the task.
-#[must_use = "dropping the handle detaches the task; say so with `drop` if that is meant"]
 pub struct RemoteJoinHandle<T> {
     packet: Arc<Packet<T>>,
     remote: Remote,

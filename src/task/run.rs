@@ -24,7 +24,7 @@ use crate::hub::Hub;
 ///
 /// ```
 /// let sum = greenroom::run(|| {
-///     drop(greenroom::spawn(|| greenroom::park()));
+///     greenroom::spawn(|| greenroom::park());
 ///     1 + 1
 /// });
 /// assert_eq!(sum, 2);
