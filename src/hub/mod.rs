@@ -300,13 +300,18 @@ impl Hub {
         }
     }
 
+    /// As [`yield_now`](Self::yield_now), but nothing where nothing may switch.
+    #[inline]
+    pub(crate) fn yield_if_possible(&self) {
+        if self.can_switch() {
+            self.yield_now();
+        }
+    }
+
     /// Gives the others a turn: the current task goes to the back of the queue.
     #[inline]
     pub(crate) fn yield_now(&self) {
         let task = self.current();
-        if task.attention.get() {
-            self.attend(&task);
-        }
         let unwinding = std::thread::panicking() && self.is_unwinding(&task);
         self.ready.push(task);
         self.switch_out(task, unwinding);

@@ -18,10 +18,11 @@ use crate::waiter::Clause;
 ///
 /// # Cancellation
 ///
-/// A kill or a timeout that is pending is raised here, before or after the others' turn.
+/// A kill or a timeout that is pending is raised here, after the others' turn.
 pub fn yield_now() {
-    if Hub::can_park() {
-        Hub::here().yield_now();
+    // Without a hub there is no other task.
+    if let Some(hub) = Hub::get() {
+        hub.yield_if_possible();
     }
 }
 
