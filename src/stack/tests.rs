@@ -124,7 +124,7 @@ fn stacks_work_in_destructors_of_thread_locals() {
         fn drop(&mut self) {
             self.0.borrow_mut().clear();
             let fresh = Stack::new(DEFAULT_SIZE).unwrap();
-            unsafe { (fresh.base() as *mut u8).sub(1).write_volatile(1) };
+            touch(fresh.base() - 1);
         }
     }
     thread_local! { static LAST: Last = const { Last(RefCell::new(Vec::new())) } }
@@ -142,7 +142,7 @@ fn a_forgotten_stack_stays_mapped_and_guarded() {
         let stack = Box::leak(Box::new(Stack::new(DEFAULT_SIZE).unwrap()));
         (stack.base(), stack.limit())
     });
-    unsafe { (base as *mut u8).sub(1).write_volatile(1) };
+    touch(base - 1);
     assert!(registry::find_guard(limit, 1).is_some());
 }
 
@@ -376,8 +376,11 @@ fn overflow_a_stack(size: usize) {
 }
 
 fn fault() {
-    let nowhere = black_box(8 as *mut u64);
-    unsafe { nowhere.write_volatile(1) };
+    touch(black_box(8));
+}
+
+fn touch(address: usize) {
+    unsafe { (address as *mut u8).write_volatile(1) };
 }
 
 fn send(signal: libc::c_int) {
