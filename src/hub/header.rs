@@ -94,6 +94,7 @@ pub(crate) enum Reason {
 pub(crate) const ROOT_SLOT: u32 = u32::MAX;
 
 impl Header {
+    #[inline(always)]
     pub(crate) fn new(id: u64, name: Option<Box<str>>, spawned_at: &'static Location<'static>, now: Instant) -> Header {
         let extra = name.map(|name| Box::new(Extra { name: Some(name), ..Extra::default() }));
         Header {
@@ -132,6 +133,10 @@ impl Header {
 
     pub(crate) fn has_ended(&self) -> bool {
         self.state.get() == State::Ended
+    }
+
+    pub(crate) fn has_extra(&self) -> bool {
+        self.extra.borrow().is_some()
     }
 
     /// Runs `f` on the rarely used part. `f` must not switch or run code of the user's: the part is borrowed.
@@ -187,6 +192,7 @@ pub(crate) struct TaskCell<T> {
 }
 
 impl<T> TaskCell<T> {
+    #[inline(always)]
     pub(crate) fn new(header: Header) -> TaskCell<T> {
         TaskCell { header, result: ManuallyDrop::new(Cell::new(None)) }
     }

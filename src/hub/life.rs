@@ -48,7 +48,9 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
 
     header.ending.set(true);
     header.unwinding.set(false);
-    drop_locals(header);
+    if header.has_extra() {
+        drop_locals(header);
+    }
     if header.attached.get() {
         task.put(result);
     } else {
@@ -60,9 +62,10 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
         hub.fire(waiter);
         false
     });
-    let watchers = header.peek_extra(|extra| std::mem::take(&mut extra.watchers));
-    for (_, watcher) in watchers.into_iter().flatten() {
-        quietly(watcher);
+    if let Some(watchers) = header.peek_extra(|extra| std::mem::take(&mut extra.watchers)) {
+        for (_, watcher) in watchers {
+            quietly(watcher);
+        }
     }
 }
 
@@ -96,7 +99,7 @@ thread_local! {
 
 impl Hub {
     /// This thread's hub, if it has one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get() -> Option<&'static Hub> {
         // SAFETY: the pointer is null or leads to the thread's hub, which is freed when no frame of the thread's uses it
         // any more: at the thread's end, with every task ended.

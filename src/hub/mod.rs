@@ -301,7 +301,7 @@ impl Hub {
     }
 
     /// As [`yield_now`](Self::yield_now), but nothing where nothing may switch.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn yield_if_possible(&self) {
         if self.can_switch() {
             self.yield_now();
@@ -309,7 +309,7 @@ impl Hub {
     }
 
     /// Gives the others a turn: the current task goes to the back of the queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         let task = self.current();
         let unwinding = std::thread::panicking() && self.is_unwinding(&task);
@@ -427,7 +427,7 @@ impl Hub {
 /// The loop.
 impl Hub {
     /// Leaves the current task, which is in the run queue or parked, until its next turn (H1).
-    #[inline]
+    #[inline(always)]
     fn switch_out(&self, task: TaskRef, unwinding: bool) {
         if unwinding {
             self.parked_unwinding.set(self.parked_unwinding.get() + 1);
@@ -447,6 +447,7 @@ impl Hub {
     }
 
     /// Runs tasks until it is the root's turn.
+    #[inline(never)]
     fn run_loop(&self) {
         loop {
             let ticks = self.ticks.get() - 1;

@@ -19,6 +19,9 @@ use crate::waiter::Clause;
 /// # Cancellation
 ///
 /// A kill or a timeout that is pending is raised here, after the others' turn.
+// Inlined to the switch itself: a processor predicts a return by the calls before it, and each frame between the caller's
+// loop and the switch would be returned to from elsewhere. That is two mispredictions a turn, more than all the rest.
+#[inline(always)]
 pub fn yield_now() {
     // Without a hub there is no other task.
     if let Some(hub) = Hub::get() {
