@@ -31,9 +31,8 @@ fn main() {
         }
     }
     for (phase, what) in ["spawn_and_sleep", "sleep"].into_iter().enumerate() {
-        let of = |system: usize| -> Vec<f64> {
-            costs[system].iter().map(|cost| cost[phase] * 1e9 / count as f64).collect()
-        };
+        let of =
+            |system: usize| -> Vec<f64> { costs[system].iter().map(|cost| cost[phase] * 1e9 / count as f64).collect() };
         let ratio = median(of(0).iter().zip(of(1)).map(|(ours, theirs)| ours / theirs).collect());
         println!("timers/{what}/greenroom  {:6.0} ns of CPU a timer, {count} at once", least(&of(0)));
         println!("timers/{what}/tokio      {:6.0} ns of CPU a timer; greenroom/tokio {ratio:.2}", least(&of(1)));
