@@ -127,13 +127,19 @@ impl Hub {
     }
 
     /// Whether this thread's hub has come and gone.
+    #[inline]
     pub(crate) fn is_gone() -> bool {
         GONE.get()
     }
 
     /// Whether code on this thread can park: not inside the panic hook, and not when the thread's hub is gone.
+    #[inline]
     pub(crate) fn can_park() -> bool {
-        !GONE.get() && Hub::get().is_none_or(Hub::can_switch)
+        // A hub that is gone is no longer to be had.
+        match Hub::get() {
+            Some(hub) => hub.can_switch(),
+            None => !Hub::is_gone(),
+        }
     }
 
     #[cold]

@@ -335,6 +335,7 @@ impl Hub {
     }
 
     /// Whether the running code may switch: not from within the panic hook.
+    #[inline]
     pub(crate) fn can_switch(&self) -> bool {
         !self.in_hook.get()
     }
