@@ -39,7 +39,7 @@ impl Coroutine {
             body(suspender);
         };
         // SAFETY: the caller vouches for what `body` borrows.
-        let inner = unsafe { corosensei::Coroutine::with_stack_unchecked(Owned(stack), body) };
+        let inner = unsafe { corosensei::Coroutine::with_stack_unchecked(Owned::new(stack), body) };
         Coroutine { inner: ManuallyDrop::new(inner) }
     }
 
@@ -73,19 +73,29 @@ impl Suspender {
     }
 }
 
-/// Our stack, in corosensei's terms.
-struct Owned(Stack);
+/// Our stack, in corosensei's terms. The base is asked for at every resume.
+struct Owned {
+    base: StackPointer,
+    stack: Stack,
+}
+
+impl Owned {
+    #[inline]
+    fn new(stack: Stack) -> Owned {
+        Owned { base: NonZeroUsize::new(stack.base()).expect("a stack is not at address zero"), stack }
+    }
+}
 
 // SAFETY: `Stack` has a guard page at its low end and at least `MIN_STACK_SIZE` usable bytes above it; base and limit
 // stay the same while it lives.
 unsafe impl CorosenseiStack for Owned {
     #[inline]
     fn base(&self) -> StackPointer {
-        NonZeroUsize::new(self.0.base()).expect("a stack is not at address zero")
+        self.base
     }
 
     #[inline]
     fn limit(&self) -> StackPointer {
-        NonZeroUsize::new(self.0.limit()).expect("a stack is not at address zero")
+        NonZeroUsize::new(self.stack.limit()).expect("a stack is not at address zero")
     }
 }
