@@ -67,7 +67,7 @@ impl Drop for Coroutine {
 
 impl Suspender {
     /// Gives control back to whoever resumed the coroutine, until it is resumed again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn suspend(&self) {
         self.0.suspend(());
     }

@@ -121,15 +121,18 @@ impl Header {
         }
     }
 
+    #[inline]
     pub(crate) fn is_root(&self) -> bool {
         self.slot.get() == ROOT_SLOT
     }
 
     /// Takes the saved unpark, if there is one.
+    #[inline]
     pub(crate) fn take_permit(&self) -> bool {
         self.permit.replace(false)
     }
 
+    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.state.get() == State::Ended
     }
@@ -200,6 +203,7 @@ impl<T> TaskCell<T> {
         self.result.take()
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
@@ -219,6 +223,7 @@ pub(crate) trait AnyTask {
 }
 
 impl<T> AnyTask for TaskCell<T> {
+    #[inline]
     fn header(&self) -> &Header {
         &self.header
     }
@@ -232,24 +237,29 @@ impl<T> AnyTask for TaskCell<T> {
 pub(crate) struct TaskRef(NonNull<Header>);
 
 impl TaskRef {
+    #[inline]
     pub(crate) fn of(task: &Rc<impl AnyTask + ?Sized>) -> TaskRef {
         TaskRef(NonNull::from(task.header()))
     }
 
+    #[inline]
     pub(crate) fn from_header(header: &Header) -> TaskRef {
         TaskRef(NonNull::from(header))
     }
 
     /// The task whose wait this is.
+    #[inline]
     pub(crate) fn from_wait(wait: NonNull<Wait>) -> TaskRef {
         TaskRef(wait.cast())
     }
 
+    #[inline]
     pub(crate) fn as_ptr(self) -> *const Header {
         self.0.as_ptr()
     }
 
     /// A clause of the task's wait of this generation.
+    #[inline]
     pub(crate) fn waiter(self, generation: u32, clause: Clause) -> Waiter {
         Waiter { wait: self.0.cast(), generation, clause }
     }

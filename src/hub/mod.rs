@@ -95,6 +95,14 @@ pub(crate) enum Outcome {
     Elapsed,
 }
 
+/// A park under way.
+struct Parking {
+    /// Nothing has fired before the switch.
+    parked: bool,
+    unwinding: bool,
+    timer: Option<TimerKey>,
+}
+
 /// What a new task is to be.
 pub(crate) struct Spec {
     pub(crate) name: Option<Box<str>>,
@@ -265,8 +273,20 @@ impl Hub {
     }
 
     /// Parks the current task until a clause of its armed wait fires, or until the deadline; unwinds if it is cancelled.
+    ///
+    /// Inlined into its caller, which had best be inlined too: the switch then stands where no return has to be predicted
+    /// across it. What comes before and after it is out of line.
+    #[inline(always)]
     pub(crate) fn park(&self, reason: Reason, deadline: Option<Instant>) -> Outcome {
         let task = self.current();
+        let parking = self.before_park(task, reason, deadline);
+        if parking.parked {
+            self.switch_out(task, parking.unwinding);
+        }
+        self.after_park(task, parking.timer)
+    }
+
+    fn before_park(&self, task: TaskRef, reason: Reason, deadline: Option<Instant>) -> Parking {
         if task.attention.get() {
             self.attend(&task);
         }
@@ -278,11 +298,15 @@ impl Hub {
             let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
             self.timers.borrow_mut().insert(deadline, alarm)
         });
-        if task.wait.park() {
+        let parked = task.wait.park();
+        if parked {
             task.reason.set(reason);
             task.since.set(self.last_poll.get());
-            self.switch_out(task, unwinding);
         }
+        Parking { parked, unwinding, timer }
+    }
+
+    fn after_park(&self, task: TaskRef, timer: Option<TimerKey>) -> Outcome {
         let fired = task.wait.settle();
         if let Some(timer) = timer
             && fired != Some(Clause::DEADLINE)
@@ -308,7 +332,7 @@ impl Hub {
     }
 
     /// Gives the others a turn: the current task goes to the back of the queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         let task = self.current();
         if task.attention.get() {
@@ -341,6 +365,7 @@ impl Hub {
     }
 
     /// Saves an unpark for a task, and wakes it if it is parked for one.
+    #[inline]
     pub(crate) fn unpark(&self, header: &Header) {
         header.permit.set(true);
         if header.wait.is_parked() && header.reason.get() == Reason::Unpark {
@@ -357,7 +382,6 @@ impl Hub {
     }
 
     /// Fires a waiter and, if it won, puts its task into the run queue. Says whether it won.
-    #[inline]
     pub(crate) fn fire(&self, waiter: Waiter) -> bool {
         let task = TaskRef::from_wait(waiter.wait);
         match task.wait.fire(waiter.generation, waiter.clause) {
@@ -419,7 +443,7 @@ impl Hub {
 /// The loop.
 impl Hub {
     /// Leaves the current task, which is in the run queue or parked, until its next turn (H1).
-    #[inline]
+    #[inline(always)]
     fn switch_out(&self, task: TaskRef, unwinding: bool) {
         if unwinding {
             self.parked_unwinding.set(self.parked_unwinding.get() + 1);

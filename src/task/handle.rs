@@ -66,7 +66,7 @@ impl<T> JoinHandle<T> {
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         if !self.is_finished() {
-            self.task().wait_until(None);
+            super::wait_for_end(self.task.header(), None);
         }
         self.result()
     }
@@ -97,7 +97,7 @@ impl<T> JoinHandle<T> {
     /// ```
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, JoinHandle<T>> {
-        if self.is_finished() || self.task().wait_until(clock::deadline_after(timeout)) {
+        if self.is_finished() || super::wait_for_end(self.task.header(), clock::deadline_after(timeout)) {
             Ok(self.result())
         } else {
             Err(self)

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::{AnyTask, Hub, Outcome, Reason, Spec, State, TaskCell, TaskRef};
+use crate::hub::{AnyTask, Header, Hub, Outcome, Reason, Spec, State, TaskCell, TaskRef};
 use crate::waiter::{Clause, End};
 
 mod handle;
@@ -209,7 +209,8 @@ impl Task {
         Task(TaskCell::erase(task))
     }
 
-    pub(crate) fn header(&self) -> &crate::hub::Header {
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
         self.0.header()
     }
 
@@ -314,18 +315,7 @@ impl Task {
     /// Waits for the task's end, whatever its result. Says whether it came before the deadline.
     #[track_caller]
     pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        let header = self.header();
-        while !header.has_ended() {
-            let hub = Hub::here();
-            assert!(hub.current() != TaskRef::from_header(header), "a task cannot wait for its own end");
-            let waiter = hub.arm(Clause(0));
-            let outcome =
-                header.joiners.while_linked(waiter, End::Back, || hub.park(Reason::Join(header.id), deadline));
-            if outcome == Outcome::Elapsed {
-                return header.has_ended();
-            }
-        }
-        true
+        wait_for_end(self.header(), deadline)
     }
 
     /// Runs `f` in a task of its own once this task has ended; at once, if it has.
@@ -379,6 +369,22 @@ impl Task {
         // Dropped outside: what the closure owns is the user's.
         taken.flatten().is_some()
     }
+}
+
+/// Waits for the end of a task that the caller keeps alive. Says whether it came before the deadline.
+#[inline]
+#[track_caller]
+fn wait_for_end(header: &Header, deadline: Option<Instant>) -> bool {
+    while !header.has_ended() {
+        let hub = Hub::here();
+        assert!(hub.current() != TaskRef::from_header(header), "a task cannot wait for its own end");
+        let waiter = hub.arm(Clause(0));
+        let outcome = header.joiners.while_linked(waiter, End::Back, || hub.park(Reason::Join(header.id), deadline));
+        if outcome == Outcome::Elapsed {
+            return header.has_ended();
+        }
+    }
+    true
 }
 
 /// What [`Task::link`] gives: the means to take the link back.

@@ -17,7 +17,7 @@ use crate::waiter::Clause;
 /// # Cancellation
 ///
 /// A kill or a timeout that is pending is raised here, before or after the others' turn.
-#[inline]
+#[inline(always)]
 pub fn yield_now() {
     // Inlined into the task's own code down to the switch: the processor then predicts the returns on both sides.
     match Hub::get() {
@@ -78,6 +78,7 @@ pub fn idle() {
 /// parked.task().unpark();
 /// parked.join().unwrap();
 /// ```
+#[inline]
 pub fn park() {
     park_until(None);
 }
@@ -87,10 +88,12 @@ pub fn park() {
 /// # Switching
 ///
 /// Yes, unless an unpark was saved.
+#[inline]
 pub fn park_timeout(timeout: Duration) -> bool {
     park_until(clock::deadline_after(timeout))
 }
 
+#[inline(always)]
 fn park_until(deadline: Option<std::time::Instant>) -> bool {
     let hub = Hub::here();
     let header = hub.current();
@@ -109,6 +112,7 @@ impl Task {
     /// # Switching
     ///
     /// Never.
+    #[inline]
     pub fn unpark(&self) {
         if let Some(hub) = Hub::get() {
             hub.unpark(self.header());
