@@ -94,6 +94,7 @@ pub(crate) enum Reason {
 pub(crate) const ROOT_SLOT: u32 = u32::MAX;
 
 impl Header {
+    #[inline]
     pub(crate) fn new(id: u64, name: Option<Box<str>>, spawned_at: &'static Location<'static>, now: Instant) -> Header {
         let extra = name.map(|name| Box::new(Extra { name: Some(name), ..Extra::default() }));
         Header {
@@ -135,6 +136,12 @@ impl Header {
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.state.get() == State::Ended
+    }
+
+    /// Whether there is anything in the rarely used part.
+    #[inline]
+    pub(crate) fn has_extra(&self) -> bool {
+        self.extra.borrow().is_some()
     }
 
     /// Runs `f` on the rarely used part. `f` must not switch or run code of the user's: the part is borrowed.
@@ -190,15 +197,18 @@ pub(crate) struct TaskCell<T> {
 }
 
 impl<T> TaskCell<T> {
+    #[inline]
     pub(crate) fn new(header: Header) -> TaskCell<T> {
         TaskCell { header, result: ManuallyDrop::new(Cell::new(None)) }
     }
 
+    #[inline]
     pub(crate) fn put(&self, result: Result<T, JoinError>) {
         let before = self.result.replace(Some(result));
         debug_assert!(before.is_none(), "a task ends once");
     }
 
+    #[inline]
     pub(crate) fn take(&self) -> Option<Result<T, JoinError>> {
         self.result.take()
     }
@@ -209,6 +219,7 @@ impl<T> TaskCell<T> {
     }
 
     /// Forgets the result's type, and what it may borrow.
+    #[inline]
     pub(crate) fn erase(task: Rc<TaskCell<T>>) -> Rc<dyn AnyTask> {
         let task: Rc<dyn AnyTask + '_> = task;
         // SAFETY: only the lifetime of what `T` may borrow is forgotten. Through `AnyTask` the result is never touched, and

@@ -48,7 +48,9 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
 
     header.ending.set(true);
     header.unwinding.set(false);
-    drop_locals(header);
+    if header.has_extra() {
+        drop_locals(header);
+    }
     if header.attached.get() {
         task.put(result);
     } else {
@@ -60,6 +62,13 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
         hub.fire(waiter);
         false
     });
+    if header.has_extra() {
+        run_watchers(header);
+    }
+}
+
+#[cold]
+fn run_watchers(header: &Header) {
     let watchers = header.peek_extra(|extra| std::mem::take(&mut extra.watchers));
     for (_, watcher) in watchers.into_iter().flatten() {
         quietly(watcher);

@@ -1,6 +1,7 @@
 //! The handle on a task's result.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,12 +25,14 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
+    #[inline]
     pub(crate) fn new(task: Rc<TaskCell<T>>) -> JoinHandle<T> {
         task.header().attached.set(true);
         JoinHandle { task }
     }
 
     /// Whether the task has ended: then [`join`](Self::join) returns at once.
+    #[inline]
     pub fn is_finished(&self) -> bool {
         self.task.header().has_ended()
     }
@@ -133,8 +136,13 @@ impl<T> JoinHandle<T> {
         self.task().link(f)
     }
 
+    #[inline]
     fn result(self) -> Result<T, JoinError> {
-        self.task.take().expect("an ended task has left its result to its only handle")
+        self.task.header().attached.set(false);
+        let this = ManuallyDrop::new(self);
+        // SAFETY: read once; what is read from is never used again, nor dropped.
+        let task = unsafe { std::ptr::read(&this.task) };
+        task.take().expect("an ended task has left its result to its only handle")
     }
 }
 
