@@ -32,6 +32,7 @@ impl Coroutine {
     ///
     /// - What `body` borrows lives until the coroutine is done, dropped before its first resume, or for ever if leaked.
     /// - `body` does not unwind: a panic would come out of `resume`, in the hub.
+    #[inline]
     pub(crate) unsafe fn new(stack: Stack, body: impl FnOnce(&Suspender)) -> Coroutine {
         let body = move |yielder: &Yielder<(), ()>, ()| {
             // SAFETY: `Suspender` is a transparent wrapper of `Yielder`.
@@ -56,6 +57,7 @@ impl Coroutine {
 }
 
 impl Drop for Coroutine {
+    #[inline]
     fn drop(&mut self) {
         if self.inner.started() && !self.inner.done() {
             return;
@@ -73,16 +75,16 @@ impl Suspender {
     }
 }
 
-/// Our stack, in corosensei's terms. Its base is needed at each resume, so it is not worked out anew.
+/// Our stack, in corosensei's terms. The base is asked for at every resume.
 struct Owned {
     base: StackPointer,
     stack: Stack,
 }
 
 impl Owned {
+    #[inline]
     fn new(stack: Stack) -> Owned {
-        let base = NonZeroUsize::new(stack.base()).expect("a stack is not at address zero");
-        Owned { base, stack }
+        Owned { base: NonZeroUsize::new(stack.base()).expect("a stack is not at address zero"), stack }
     }
 }
 

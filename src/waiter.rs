@@ -56,6 +56,7 @@ impl Wait {
     }
 
     /// Begins a wait and gives its generation.
+    #[inline]
     pub(crate) fn arm(&self) -> u32 {
         debug_assert!(!self.parked.get(), "H2: a parked task cannot begin a wait");
         let generation = self.generation.get().wrapping_add(1);
@@ -65,6 +66,7 @@ impl Wait {
     }
 
     /// Ends the wait and gives the clause that fired, if one did.
+    #[inline]
     pub(crate) fn settle(&self) -> Option<Clause> {
         self.parked.set(false);
         match self.phase.replace(Clause::RUNNING) {
@@ -74,6 +76,7 @@ impl Wait {
     }
 
     /// Marks the task as switched out; false if a clause has fired meanwhile, and the task must not switch (W3).
+    #[inline]
     pub(crate) fn park(&self) -> bool {
         // Not `let armed = ...; set(armed); armed`: rustc 1.95 stores a wrong `armed` there (rust-lang/rust#158206).
         if self.phase.get() != Clause::ARMED {
@@ -83,15 +86,18 @@ impl Wait {
         true
     }
 
+    #[inline]
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.get()
     }
 
+    #[inline]
     pub(crate) fn generation(&self) -> u32 {
         self.generation.get()
     }
 
     /// Fires a clause of the wait of that generation (W1).
+    #[inline]
     pub(crate) fn fire(&self, generation: u32, clause: Clause) -> Fired {
         if self.phase.get() != Clause::ARMED || self.generation.get() != generation {
             return Fired::Lost;
@@ -160,6 +166,7 @@ impl WaitQueue {
     }
 
     /// Runs `f` with `waiter` in the queue; it has left the queue when this returns or unwinds (W2).
+    #[inline]
     pub(crate) fn while_linked<R>(&self, waiter: Waiter, end: End, f: impl FnOnce() -> R) -> R {
         let node =
             pin!(Node { waiter, prev: Cell::new(ptr::null()), next: Cell::new(ptr::null()), _pinned: PhantomPinned });
@@ -181,6 +188,7 @@ impl WaitQueue {
         }
     }
 
+    #[inline]
     fn link(&self, node: Pin<&Node>, end: End) {
         let this: *const Node = node.get_ref();
         let (ahead, behind) = match end {
@@ -193,11 +201,13 @@ impl WaitQueue {
         self.set_prev(behind, this);
     }
 
+    #[inline]
     fn unlink(&self, node: Pin<&Node>) {
         self.set_next(node.prev.get(), node.next.get());
         self.set_prev(node.next.get(), node.prev.get());
     }
 
+    #[inline]
     fn set_next(&self, node: *const Node, next: *const Node) {
         // SAFETY: W2: a non-null neighbour is linked, so its frame is alive.
         match unsafe { node.as_ref() } {
@@ -206,6 +216,7 @@ impl WaitQueue {
         }
     }
 
+    #[inline]
     fn set_prev(&self, node: *const Node, prev: *const Node) {
         // SAFETY: W2: a non-null neighbour is linked, so its frame is alive.
         match unsafe { node.as_ref() } {

@@ -218,6 +218,7 @@ impl Hub {
 
     /// Whether the current task is unwinding (P1). `thread::panicking` says so of the thread: when some other task is parked
     /// in the midst of its unwind, what the panic hook and `raise` noted decides.
+    #[inline]
     pub(crate) fn is_unwinding(&self, header: &Header) -> bool {
         if !std::thread::panicking() {
             header.unwinding.set(false);

@@ -122,19 +122,24 @@ impl Header {
         }
     }
 
+    #[inline]
     pub(crate) fn is_root(&self) -> bool {
         self.slot.get() == ROOT_SLOT
     }
 
     /// Takes the saved unpark, if there is one.
+    #[inline]
     pub(crate) fn take_permit(&self) -> bool {
         self.permit.replace(false)
     }
 
+    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.state.get() == State::Ended
     }
 
+    /// Whether there is anything in the rarely used part.
+    #[inline]
     pub(crate) fn has_extra(&self) -> bool {
         self.extra.borrow().is_some()
     }
@@ -197,20 +202,24 @@ impl<T> TaskCell<T> {
         TaskCell { header, result: ManuallyDrop::new(Cell::new(None)) }
     }
 
+    #[inline]
     pub(crate) fn put(&self, result: Result<T, JoinError>) {
         let before = self.result.replace(Some(result));
         debug_assert!(before.is_none(), "a task ends once");
     }
 
+    #[inline]
     pub(crate) fn take(&self) -> Option<Result<T, JoinError>> {
         self.result.take()
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
     /// Forgets the result's type, and what it may borrow.
+    #[inline]
     pub(crate) fn erase(task: Rc<TaskCell<T>>) -> Rc<dyn AnyTask> {
         let task: Rc<dyn AnyTask + '_> = task;
         // SAFETY: only the lifetime of what `T` may borrow is forgotten. Through `AnyTask` the result is never touched, and
@@ -225,6 +234,7 @@ pub(crate) trait AnyTask {
 }
 
 impl<T> AnyTask for TaskCell<T> {
+    #[inline]
     fn header(&self) -> &Header {
         &self.header
     }
@@ -238,24 +248,29 @@ impl<T> AnyTask for TaskCell<T> {
 pub(crate) struct TaskRef(NonNull<Header>);
 
 impl TaskRef {
+    #[inline]
     pub(crate) fn of(task: &Rc<impl AnyTask + ?Sized>) -> TaskRef {
         TaskRef(NonNull::from(task.header()))
     }
 
+    #[inline]
     pub(crate) fn from_header(header: &Header) -> TaskRef {
         TaskRef(NonNull::from(header))
     }
 
     /// The task whose wait this is.
+    #[inline]
     pub(crate) fn from_wait(wait: NonNull<Wait>) -> TaskRef {
         TaskRef(wait.cast())
     }
 
+    #[inline]
     pub(crate) fn as_ptr(self) -> *const Header {
         self.0.as_ptr()
     }
 
     /// A clause of the task's wait of this generation.
+    #[inline]
     pub(crate) fn waiter(self, generation: u32, clause: Clause) -> Waiter {
         Waiter { wait: self.0.cast(), generation, clause }
     }

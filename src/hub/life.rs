@@ -62,10 +62,16 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
         hub.fire(waiter);
         false
     });
-    if let Some(watchers) = header.peek_extra(|extra| std::mem::take(&mut extra.watchers)) {
-        for (_, watcher) in watchers {
-            quietly(watcher);
-        }
+    if header.has_extra() {
+        run_watchers(header);
+    }
+}
+
+#[cold]
+fn run_watchers(header: &Header) {
+    let watchers = header.peek_extra(|extra| std::mem::take(&mut extra.watchers));
+    for (_, watcher) in watchers.into_iter().flatten() {
+        quietly(watcher);
     }
 }
 
@@ -130,13 +136,19 @@ impl Hub {
     }
 
     /// Whether this thread's hub has come and gone.
+    #[inline]
     pub(crate) fn is_gone() -> bool {
         GONE.get()
     }
 
     /// Whether code on this thread can park: not inside the panic hook, and not when the thread's hub is gone.
+    #[inline]
     pub(crate) fn can_park() -> bool {
-        !GONE.get() && Hub::get().is_none_or(Hub::can_switch)
+        // A hub that is gone is no longer to be had.
+        match Hub::get() {
+            Some(hub) => hub.can_switch(),
+            None => !Hub::is_gone(),
+        }
     }
 
     #[cold]

@@ -95,6 +95,14 @@ pub(crate) enum Outcome {
     Elapsed,
 }
 
+/// A park under way.
+struct Parking {
+    /// Nothing has fired before the switch.
+    parked: bool,
+    unwinding: bool,
+    timer: Option<TimerKey>,
+}
+
 /// What a new task is to be.
 pub(crate) struct Spec {
     pub(crate) name: Option<Box<str>>,
@@ -238,9 +246,9 @@ impl Hub {
     /// Takes a task that has ended out of the books. Its stack goes back to its pool.
     #[inline]
     fn reclaim(&self, task: TaskRef) {
-        // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it.
-        let coroutine = unsafe { (*task.coroutine.get()).take() };
-        drop(coroutine);
+        // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it. Its destructor, which puts
+        // the stack back into its pool, does not come back here.
+        unsafe { *task.coroutine.get() = None };
         let task = self.tasks.borrow_mut().remove(task.slot.get() as usize);
         drop(task);
     }
@@ -258,8 +266,20 @@ impl Hub {
     }
 
     /// Parks the current task until a clause of its armed wait fires, or until the deadline; unwinds if it is cancelled.
+    ///
+    /// Inlined into its caller, which had best be inlined too: the switch then stands where no return has to be predicted
+    /// across it. What comes before and after it is out of line.
+    #[inline(always)]
     pub(crate) fn park(&self, reason: Reason, deadline: Option<Instant>) -> Outcome {
         let task = self.current();
+        let parking = self.before_park(task, reason, deadline);
+        if parking.parked {
+            self.switch_out(task, parking.unwinding);
+        }
+        self.after_park(task, parking.timer)
+    }
+
+    fn before_park(&self, task: TaskRef, reason: Reason, deadline: Option<Instant>) -> Parking {
         if task.attention.get() {
             self.attend(&task);
         }
@@ -271,11 +291,15 @@ impl Hub {
             let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
             self.timers.borrow_mut().insert(deadline, alarm)
         });
-        if task.wait.park() {
+        let parked = task.wait.park();
+        if parked {
             task.reason.set(reason);
             task.since.set(self.last_poll.get());
-            self.switch_out(task, unwinding);
         }
+        Parking { parked, unwinding, timer }
+    }
+
+    fn after_park(&self, task: TaskRef, timer: Option<TimerKey>) -> Outcome {
         let fired = task.wait.settle();
         if let Some(timer) = timer
             && fired != Some(Clause::DEADLINE)
@@ -297,14 +321,6 @@ impl Hub {
             }
             Some(clause) => Outcome::Fired(clause),
             None => unreachable!("a parked task is resumed by a clause"),
-        }
-    }
-
-    /// As [`yield_now`](Self::yield_now), but nothing where nothing may switch.
-    #[inline(always)]
-    pub(crate) fn yield_if_possible(&self) {
-        if self.can_switch() {
-            self.yield_now();
         }
     }
 
@@ -333,6 +349,7 @@ impl Hub {
     }
 
     /// Whether the running code may switch: not from within the panic hook.
+    #[inline]
     pub(crate) fn can_switch(&self) -> bool {
         !self.held.get()
     }
@@ -350,6 +367,7 @@ impl Hub {
     }
 
     /// Saves an unpark for a task, and wakes it if it is parked for one.
+    #[inline]
     pub(crate) fn unpark(&self, header: &Header) {
         header.permit.set(true);
         if header.wait.is_parked() && header.reason.get() == Reason::Unpark {
@@ -365,7 +383,6 @@ impl Hub {
     }
 
     /// Fires a waiter and, if it won, puts its task into the run queue. Says whether it won.
-    #[inline]
     pub(crate) fn fire(&self, waiter: Waiter) -> bool {
         let task = TaskRef::from_wait(waiter.wait);
         match task.wait.fire(waiter.generation, waiter.clause) {

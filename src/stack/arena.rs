@@ -26,11 +26,13 @@ pub(super) struct Slot(usize);
 
 impl Slot {
     /// The lowest address, that of the guard.
+    #[inline]
     pub(super) fn limit(self) -> usize {
         self.0 & !COLOUR_MASK
     }
 
     /// Where the stack starts, going down.
+    #[inline]
     pub(super) fn base(self, stride: usize) -> usize {
         self.limit() + stride - (self.0 & COLOUR_MASK)
     }

@@ -105,6 +105,7 @@ pub(super) fn kernel_refuses(_page: usize) -> bool {
 }
 
 /// Bytes in a page, asked once.
+#[inline]
 pub(super) fn page_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {

@@ -53,6 +53,7 @@ impl Stack {
     ///
     /// `InvalidInput` for more than 1 GiB; `OutOfMemory`, with a message that names the limit, when the kernel gives no
     /// more.
+    #[inline]
     pub(crate) fn new(size: usize) -> io::Result<Stack> {
         let class = class_for(size)?;
         let pool = Pool::current();
@@ -61,6 +62,7 @@ impl Stack {
     }
 
     /// The highest address, aligned to 16 bytes: where the stack starts.
+    #[inline]
     pub(crate) fn base(&self) -> usize {
         self.slot.base(stride_of(self.class))
     }
@@ -77,6 +79,7 @@ impl Stack {
 }
 
 impl Drop for Stack {
+    #[inline]
     fn drop(&mut self) {
         self.pool.give_back(self.class, self.slot);
     }
@@ -128,10 +131,12 @@ impl Pool {
         POOL.try_with(Rc::clone).unwrap_or_else(|_| Rc::new(Pool::new()))
     }
 
+    #[inline]
     fn take(&self, class: u32) -> io::Result<Slot> {
         self.classes[class as usize].borrow_mut().take()
     }
 
+    #[inline]
     fn give_back(&self, class: u32, slot: Slot) {
         self.classes[class as usize].borrow_mut().give_back(slot);
     }
@@ -165,6 +170,7 @@ impl Class {
         Class { stride: stride_of(class), free: Vec::new(), trimmed: 0, live: 0, carved: 0, arenas: Vec::new() }
     }
 
+    #[inline]
     fn take(&mut self) -> io::Result<Slot> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -197,6 +203,7 @@ impl Class {
         self.carved.clamp(least, most)
     }
 
+    #[inline]
     fn give_back(&mut self, slot: Slot) {
         debug_assert!(self.free.len() < self.free.capacity(), "room for every slot was reserved (invariant 3)");
         self.live -= 1;
@@ -222,6 +229,7 @@ impl Class {
 }
 
 /// The class whose stacks have at least `size` usable bytes.
+#[inline]
 fn class_for(size: usize) -> io::Result<u32> {
     if size > LARGEST {
         return Err(io::Error::new(
@@ -233,6 +241,7 @@ fn class_for(size: usize) -> io::Result<u32> {
 }
 
 /// Bytes from one slot of a class to the next: its usable bytes and one page of guard.
+#[inline]
 fn stride_of(class: u32) -> usize {
     (SMALLEST << class) + memory::page_size()
 }

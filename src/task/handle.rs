@@ -25,12 +25,14 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
+    #[inline]
     pub(crate) fn new(task: Rc<TaskCell<T>>) -> JoinHandle<T> {
         task.header().attached.set(true);
         JoinHandle { task }
     }
 
     /// Whether the task has ended: then [`join`](Self::join) returns at once.
+    #[inline]
     pub fn is_finished(&self) -> bool {
         self.task.header().has_ended()
     }
@@ -134,6 +136,7 @@ impl<T> JoinHandle<T> {
         self.task().link(f)
     }
 
+    #[inline]
     fn result(self) -> Result<T, JoinError> {
         self.task.take().expect("an ended task has left its result to its only handle")
     }

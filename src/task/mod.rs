@@ -209,6 +209,7 @@ impl Task {
         Task(TaskCell::erase(task))
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         self.0.header()
     }
@@ -372,15 +373,16 @@ impl Task {
     }
 }
 
-/// Waits for a task's end; says whether it came before the deadline. The caller holds the task.
+/// Waits for the end of a task that the caller keeps alive. Says whether it came before the deadline.
+#[inline]
 #[track_caller]
 fn wait_for_end(header: &Header, deadline: Option<Instant>) -> bool {
     while !header.has_ended() {
         let hub = Hub::here();
         assert!(hub.current() != TaskRef::from_header(header), "a task cannot wait for its own end");
         let waiter = hub.arm(Clause(0));
-        let park = || hub.park(Reason::Join(header.id), deadline);
-        if header.joiners.while_linked(waiter, End::Back, park) == Outcome::Elapsed {
+        let outcome = header.joiners.while_linked(waiter, End::Back, || hub.park(Reason::Join(header.id), deadline));
+        if outcome == Outcome::Elapsed {
             return header.has_ended();
         }
     }

@@ -19,13 +19,14 @@ use crate::waiter::Clause;
 /// # Cancellation
 ///
 /// A kill or a timeout that is pending is raised here, after the others' turn.
-// Inlined to the switch itself: a processor predicts a return by the calls before it, and each frame between the caller's
-// loop and the switch would be returned to from elsewhere. That is two mispredictions a turn, more than all the rest.
 #[inline(always)]
 pub fn yield_now() {
-    // Without a hub there is no other task.
-    if let Some(hub) = Hub::get() {
-        hub.yield_if_possible();
+    // Inlined into the task's own code down to the switch: a processor predicts a return by the calls before it, and each
+    // frame in between would cost a misprediction on the way out and one on the way in. Without a hub there is no other task.
+    if let Some(hub) = Hub::get()
+        && hub.can_switch()
+    {
+        hub.yield_now();
     }
 }
 
@@ -72,6 +73,7 @@ pub fn idle() {
 /// parked.task().unpark();
 /// parked.join().unwrap();
 /// ```
+#[inline]
 pub fn park() {
     park_until(None);
 }
@@ -81,10 +83,12 @@ pub fn park() {
 /// # Switching
 ///
 /// Yes, unless an unpark was saved.
+#[inline]
 pub fn park_timeout(timeout: Duration) -> bool {
     park_until(clock::deadline_after(timeout))
 }
 
+#[inline(always)]
 fn park_until(deadline: Option<std::time::Instant>) -> bool {
     let hub = Hub::here();
     let header = hub.current();
@@ -103,6 +107,7 @@ impl Task {
     /// # Switching
     ///
     /// Never.
+    #[inline]
     pub fn unpark(&self) {
         if let Some(hub) = Hub::get() {
             hub.unpark(self.header());
