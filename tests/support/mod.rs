@@ -5,17 +5,12 @@ use greenroom::net::{SocketAddr, TcpListener, TcpStream};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Channels between bodies. The seam to the hub, with [`go`]: to become greenroom's own.
-pub(crate) use std::sync::mpsc::channel;
+mod channel;
 
-/// A running body; `join().unwrap()` gives its value.
-pub(crate) type Handle<T> = std::thread::JoinHandle<T>;
+pub(crate) use channel::{Receiver, Sender, channel};
 
-/// Runs `f` concurrently with its caller. The seam to the hub: to become `greenroom::spawn`, and a second mode with
-/// a hub on another thread.
-pub(crate) fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
-    std::thread::spawn(f)
-}
+/// How a body runs concurrently: each test crate says.
+pub(crate) use crate::mode::{Handle, go};
 
 /// Runs `f` with a free address for binding, of each family that this machine has.
 pub(crate) fn each_ip(mut f: impl FnMut(SocketAddr)) {
