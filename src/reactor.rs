@@ -81,7 +81,7 @@ pub(crate) struct Side {
 
 /// A hub, as seen by a thread that closes a descriptor registered there.
 pub(crate) trait Peer: Send + Sync {
-    /// The descriptor is about to be closed: it leaves the poller now, its waiters are woken soon.
+    /// The descriptor is about to be closed: it leaves the poller now, and its waiters are woken, on another thread soon.
     fn evict(&self, fd: RawFd, generation: u32);
 }
 
@@ -163,8 +163,8 @@ impl Reactor {
         (entry.generation == generation).then(|| entry.clone())
     }
 
-    /// Registers a descriptor, or registers it again. What was known under its number before is dropped: whoever waits
-    /// there tries again.
+    /// Registers a descriptor. One that is registered already, through another owner of the number, keeps its entry. What was
+    /// known under its number before belongs to a descriptor that is closed: whoever waits there is told.
     pub(crate) fn register(
         &self,
         fd: RawFd,
@@ -175,11 +175,18 @@ impl Reactor {
         let token = to_token(fd, generation);
         let poll = self.poll.borrow();
         let mut source = SourceFd(&fd);
+        // epoll tells open files with the same number apart; kqueue drops a registration with its descriptor, and renews
+        // one that stands.
+        let mut is_known = cfg!(not(any(target_os = "linux", target_os = "android")));
         match poll.registry().register(&mut source, token, INTEREST) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                is_known = true;
                 poll.registry().reregister(&mut source, token, INTEREST)?;
             }
             registered => registered?,
+        }
+        if is_known && let Some(entry) = self.entry(fd, generation) {
+            return Ok(entry);
         }
         note_registration(fd, peer);
 
@@ -191,7 +198,7 @@ impl Reactor {
         let stale = entries[index(fd)].replace(entry.clone());
         drop(entries);
         if let Some(stale) = stale {
-            stale.wake_all(fire);
+            stale.close(fire);
         }
         Ok(entry)
     }
@@ -208,8 +215,7 @@ impl Reactor {
         let entry = slot.take();
         drop(entries);
         if let Some(entry) = entry {
-            entry.closed.set(true);
-            entry.wake_all(fire);
+            entry.close(fire);
         }
     }
 }
@@ -228,7 +234,9 @@ impl Link {
 }
 
 impl Entry {
-    fn wake_all(&self, mut fire: impl FnMut(Waiter) -> bool) {
+    /// The descriptor is closed: whoever waits learns it.
+    fn close(&self, mut fire: impl FnMut(Waiter) -> bool) {
+        self.closed.set(true);
         for side in [&self.read, &self.write] {
             side.ready.set(true);
             side.hung_up.set(true);

@@ -81,6 +81,13 @@ impl Shared {
 impl Peer for Shared {
     fn evict(&self, fd: RawFd, generation: u32) {
         self.link.deregister(fd);
+        // On the hub's own thread at once: a waiter that is ready to run must not meet the number's next owner.
+        if let Some(hub) = Hub::get()
+            && std::ptr::eq(&*hub.shared, self)
+        {
+            hub.reactor.forget(fd, generation, |waiter| hub.fire(waiter));
+            return;
+        }
         // A hub that is gone has nobody left to wake.
         let _gone = self.send(Message::Closed(fd, generation));
     }

@@ -3,19 +3,18 @@
 
 use greenroom::net::{SocketAddr, TcpListener, TcpStream};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::rc::Rc;
 
-/// Channels between bodies. The seam to the hub, with [`go`]: to become greenroom's own.
-pub(crate) use std::sync::mpsc::channel;
+mod channel;
+mod process;
 
-/// A running body; `join().unwrap()` gives its value.
-pub(crate) type Handle<T> = std::thread::JoinHandle<T>;
+pub(crate) use channel::{Receiver, Sender, channel};
+pub(crate) use process::{descriptors, in_child, limit_descriptors, native_threads};
 
-/// Runs `f` concurrently with its caller. The seam to the hub: to become `greenroom::spawn`, and a second mode with
-/// a hub on another thread.
-pub(crate) fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
-    std::thread::spawn(f)
-}
+/// How a body runs concurrently: each test crate says.
+pub(crate) use crate::mode::{Handle, go};
 
 /// Runs `f` with a free address for binding, of each family that this machine has.
 pub(crate) fn each_ip(mut f: impl FnMut(SocketAddr)) {
@@ -63,4 +62,35 @@ pub(crate) fn nonblocking_and_cloexec(socket: &impl AsRawFd) -> (bool, bool) {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
     let flags = i32::from_str_radix(flags, 8).unwrap();
     (flags & libc::O_NONBLOCK != 0, flags & libc::O_CLOEXEC != 0)
+}
+
+/// Lets everything run that can: afterwards each task has ended or waits.
+pub(crate) fn settle() {
+    greenroom::idle();
+}
+
+/// A second owner of a stream's descriptor: dropping it closes the descriptor under the first.
+pub(crate) fn alias(stream: &TcpStream) -> TcpStream {
+    // SAFETY: sound in the sense that no memory depends on it; who owns the descriptor is what these tests are about.
+    unsafe { TcpStream::from_raw_fd(stream.as_raw_fd()) }
+}
+
+/// A stream whose descriptor someone else closes.
+pub(crate) fn disowned(stream: TcpStream) -> Rc<ManuallyDrop<TcpStream>> {
+    Rc::new(ManuallyDrop::new(stream))
+}
+
+/// A listener that answers no more connects: its backlog is full, and Linux drops what comes then. The streams hold the
+/// places.
+pub(crate) fn silent() -> (socket2::Socket, SocketAddr, Vec<std::net::TcpStream>) {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(1).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let timeout = std::time::Duration::from_millis(100);
+    let mut held = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, timeout) {
+        held.push(stream);
+    }
+    (listener, address, held)
 }

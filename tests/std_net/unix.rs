@@ -1,7 +1,6 @@
 //! The scenarios of std's own Unix socket tests, with std's types exchanged for ours, and what only we promise.
 
-mod support;
-
+use crate::support::{channel, go};
 use greenroom::net::Shutdown;
 use greenroom::net::unix::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -9,7 +8,6 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use support::{channel, go};
 
 /// A directory of a test's own, removed at its end.
 struct Directory(PathBuf);

@@ -1,12 +1,10 @@
 //! The scenarios of std's own UDP tests, with std's type exchanged for ours, and what only we promise.
 
-mod support;
-
+use crate::support::{Sender, channel, each_ip, go};
 use greenroom::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
-use support::{channel, each_ip, go};
 
 const LOCAL: &str = "127.0.0.1:0";
 
@@ -73,7 +71,7 @@ fn clones_share_what_arrives() {
         let ((one, one_address), (other, _)) = (bound(any), bound(any));
         let clone = one.try_clone().unwrap();
         let (first, second) = (channel(), channel());
-        let receive = |socket: UdpSocket, done: std::sync::mpsc::Sender<u8>| {
+        let receive = |socket: UdpSocket, done: Sender<u8>| {
             go(move || {
                 let mut buf = [0];
                 socket.recv_from(&mut buf).unwrap();

@@ -1,5 +1,6 @@
 //! Turning values into addresses: the scenarios of std's own tests, with std itself as the oracle for errors.
 
+use crate::support::go;
 use greenroom::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket, lookup_host};
 use std::io::{self, ErrorKind};
 
@@ -84,9 +85,7 @@ fn binding_needs_an_address() {
 #[test]
 fn concurrent_lookups_all_get_their_port() {
     let lookups: Vec<_> = (1..=40_u16)
-        .map(|port| {
-            std::thread::spawn(move || lookup_host(&format!("localhost:{port}")).unwrap().map(|a| a.port()).collect())
-        })
+        .map(|port| go(move || lookup_host(&format!("localhost:{port}")).unwrap().map(|a| a.port()).collect()))
         .collect();
     for (port, lookup) in (1..).zip(lookups) {
         let ports: Vec<u16> = lookup.join().unwrap();

@@ -1,12 +1,10 @@
 //! The scenarios of std's own TCP tests, with std's types exchanged for ours, and what only we promise.
 
-mod support;
-
+use crate::support::{channel, each_ip, go, is_hang_up, listen, refusing, tcp_pair};
 use greenroom::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
-use support::{channel, each_ip, go, is_hang_up, listen, refusing, tcp_pair};
 
 const LOCAL: &str = "127.0.0.1:0";
 
@@ -649,7 +647,7 @@ fn connect_timeout_ends_in_time() {
 fn a_new_stream_is_in_std_s_mode() {
     let (client, server) = tcp_pair(local());
     for stream in [client, server] {
-        assert_eq!(support::nonblocking_and_cloexec(&stream), (false, true));
+        assert_eq!(crate::support::nonblocking_and_cloexec(&stream), (false, true));
     }
 }
 
@@ -660,7 +658,7 @@ fn a_listener_is_given_back_in_std_s_mode() {
     let _client = TcpStream::connect(address).unwrap();
     listener.accept().unwrap();
     let listener = std::net::TcpListener::from(listener);
-    assert_eq!(support::nonblocking_and_cloexec(&listener), (false, true));
+    assert_eq!(crate::support::nonblocking_and_cloexec(&listener), (false, true));
 }
 
 #[test]

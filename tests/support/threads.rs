@@ -1,0 +1,9 @@
+//! Bodies on native threads, each with a hub of its own.
+
+/// A running body; `join().unwrap()` gives its value.
+pub(crate) type Handle<T> = std::thread::JoinHandle<T>;
+
+/// Runs `f` concurrently with its caller.
+pub(crate) fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
+    std::thread::spawn(f)
+}
