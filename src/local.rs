@@ -105,7 +105,7 @@ impl<T: 'static> LocalKey<T> {
 
         let value = match find() {
             Some(value) => value,
-            None if header.ending.get() && !header.is_root() => return Err(AccessError(())),
+            None if header.ending.get() => return Err(AccessError(())),
             None => {
                 let value: Rc<dyn Any> = Rc::new((self.init)());
                 // The initialiser may have used the key itself: then the value that is there stays.

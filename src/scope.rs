@@ -63,13 +63,14 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
             value
         })
     }));
+    // What panics from here on does so because the scope ends, and comes too late to be the reason.
+    let panic = scope.panic.take();
     // However that ended, nobody runs with what was borrowed when this returns.
     if ended.is_err() {
         scope.end_all();
     }
     debug_assert!(scope.running.borrow().is_empty(), "all tasks of a scope have ended");
 
-    let panic = scope.panic.take();
     match (ended, panic) {
         (Ok(value), None) => value,
         // A panic in a task comes before what it led to; a kill from outside comes before all.

@@ -222,12 +222,32 @@ impl Hub {
     pub(crate) fn is_unwinding(&self, header: &Header) -> bool {
         if !std::thread::panicking() {
             header.unwinding.set(false);
+            if self.parked_unwinding.get() > 0 {
+                self.nobody_unwinds();
+            }
             return false;
         }
         if self.parked_unwinding.get() == 0 {
             header.unwinding.set(true);
         }
         header.unwinding.get()
+    }
+}
+
+impl Hub {
+    /// Corrects what was noted of tasks that caught a panic and parked while another one was parked in its unwind: until
+    /// that was over nothing told their case from its, and nothing could be raised in them.
+    #[cold]
+    fn nobody_unwinds(&self) {
+        self.parked_unwinding.set(0);
+        let tasks = self.tasks();
+        let root: &Header = &self.root;
+        for header in tasks.iter().map(|task| task.header()).chain([root]) {
+            if header.unwinding.replace(false) && header.wait.is_parked() && !header.ending.get() {
+                header.cancellable.set(true);
+                self.nudge(header);
+            }
+        }
     }
 }
 

@@ -189,6 +189,8 @@ impl Hub {
             return false;
         }
         let ended = catch_unwind(AssertUnwindSafe(|| self.end_all_since(0)));
+        // Its locals are not made again by each other's destructors.
+        self.root.ending.set(true);
         drop_locals(&self.root);
         ended.unwrap_or(false)
     }

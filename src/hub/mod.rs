@@ -458,7 +458,8 @@ impl Hub {
             let suspender = unsafe { &*task.suspender.get() };
             suspender.suspend();
         }
-        if unwinding {
+        // Unless that was corrected meanwhile.
+        if unwinding && task.unwinding.get() {
             self.parked_unwinding.set(self.parked_unwinding.get() - 1);
         }
     }

@@ -42,8 +42,10 @@ pub(crate) fn poll_fd(fd: RawFd, events: libc::c_short, timeout: Option<Duration
     if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
 }
 
-/// Has `f` called when this thread ends, before the destructors of its thread-locals (T3): registered with the
-/// C library after std's own list, which it runs in reverse. Where there is no such call, std's list has to do.
+/// Has `f` called when this thread ends, before the destructors of the thread-locals that it has used so far (T3). The C
+/// library runs what is registered with it in reverse; std registers there each local at its first use, or its own list
+/// of them at the first of all. So a local that is first used later is gone before: whoever needs those ends their tasks
+/// himself, with `run`. Where there is no such call, std's list has to do.
 pub(crate) fn at_thread_exit(f: fn()) {
     thread_local! {
         static STD_LIST: AtExit = const { AtExit(std::cell::Cell::new(None)) };

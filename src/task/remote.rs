@@ -63,24 +63,10 @@ impl HubHandle {
         body: impl FnOnce() -> T + Send + 'static,
     ) -> RemoteJoinHandle<T> {
         let packet = Arc::new(Packet { result: Promise::new(), stage: Mutex::new(Stage::Sent) });
-        let sender = Sender(packet.clone());
-        let run = move || {
-            let hub = Hub::here();
-            let header = hub.current();
-            let sender = sender;
-            if sender.0.begin(hub.remote_task(header)) {
-                hub.kill(&header);
-                hub.attend(&header);
-            }
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
-                Ok(value) => sender.0.finish(Ok(value)),
-                Err(payload) if payload.is::<Cancelled>() => hub.pass_on(payload),
-                Err(payload) => sender.0.finish(Err(JoinError::Panicked(payload))),
-            }
-        };
+        let job = Job { body, sender: Sender(packet.clone()) };
         let spec = Spec { name, stack_size: crate::stack::DEFAULT_SIZE, spawned_at: Location::caller() };
         // A message that is given back drops the sender, which ends the packet.
-        drop(self.remote.send(Message::Spawn(spec, Box::new(run))));
+        drop(self.remote.send(Message::Spawn(spec, Box::new(move || job.run()))));
         RemoteJoinHandle { packet, remote: self.remote.clone() }
     }
 }
@@ -177,6 +163,30 @@ impl<T> Packet<T> {
     fn finish(&self, result: Result<T, JoinError>) {
         // A second one is the sender's farewell.
         drop(self.result.keep(Some(result)));
+    }
+}
+
+/// A body and where its result goes. The body is dropped first, run or not: who joins finds nothing of it left.
+struct Job<F, T> {
+    body: F,
+    sender: Sender<T>,
+}
+
+impl<T, F: FnOnce() -> T> Job<F, T> {
+    fn run(self) {
+        // Bound in the reverse order of their ends.
+        let Job { sender, body } = self;
+        let hub = Hub::here();
+        let header = hub.current();
+        if sender.0.begin(hub.remote_task(header)) {
+            hub.kill(&header);
+            hub.attend(&header);
+        }
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+            Ok(value) => sender.0.finish(Ok(value)),
+            Err(payload) if payload.is::<Cancelled>() => hub.pass_on(payload),
+            Err(payload) => sender.0.finish(Err(JoinError::Panicked(payload))),
+        }
     }
 }
 
