@@ -37,7 +37,7 @@ fn greenroom(count: usize) {
     greenroom::yield_now();
     let before = resident();
     for _ in 0..count {
-        drop(greenroom::spawn(|| greenroom::park()));
+        drop(greenroom::spawn(greenroom::park));
     }
     greenroom::yield_now();
     report(before, count);
