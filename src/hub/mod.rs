@@ -118,6 +118,10 @@ const MAX_INTERVAL: u32 = 128;
 const MIN_BETWEEN_POLLS: u32 = 16;
 /// So many calls may succeed without a wait before the task yields.
 const CREDIT: u32 = 64;
+/// No two wake-ups for timers are closer than this.
+const TOGETHER: Duration = Duration::from_micros(100);
+/// A hub that sleeps this long has the time to give memory back.
+const IDLE_ENOUGH: Duration = Duration::from_millis(1);
 /// A call costs about as much as this many switches.
 const TICKS_PER_CALL: u32 = 2;
 
@@ -528,14 +532,14 @@ impl Hub {
         while self.ready.is_empty() {
             let mut timeout = if self.idlers.is_empty() {
                 let next = self.timers.borrow().next_deadline();
-                next.map(|deadline| deadline.saturating_duration_since(clock::now()))
+                next.map(|deadline| self.until(deadline))
             } else {
                 Some(Duration::ZERO)
             };
             if timeout.is_none() && self.is_stuck() {
                 self.report_deadlock();
             }
-            if timeout != Some(Duration::ZERO) && stack::trim() {
+            if timeout.is_none_or(|timeout| timeout >= IDLE_ENOUGH) && stack::trim() {
                 timeout = Some(Duration::ZERO);
             }
 
@@ -551,6 +555,16 @@ impl Hub {
             }
         }
         self.ticks.set(self.interval.get());
+    }
+
+    /// How long to sleep for a deadline. Where deadlines lie dense they are met together, up to `TOGETHER` late.
+    fn until(&self, deadline: Instant) -> Duration {
+        let now = clock::now();
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            return left;
+        }
+        left.max(TOGETHER.saturating_sub(now.saturating_duration_since(self.last_poll.get())))
     }
 
     /// Looks at descriptors, then at timers: data wins over a deadline of the same turn (W4).
