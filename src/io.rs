@@ -25,8 +25,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -70,8 +70,10 @@ pub(crate) struct Source<S: AsFd> {
 #[derive(Debug)]
 struct Mode {
     nonblocking: AtomicU8,
-    /// `O_NONBLOCK` is set underneath, whatever the user's view.
+    /// `O_NONBLOCK` is set underneath, whatever the user's view, until the last handle goes. Then the mode is in [`UNDERNEATH`].
     underneath: AtomicBool,
+    /// How many sources share this.
+    handles: AtomicUsize,
     read_timeout: AtomicU64,
     write_timeout: AtomicU64,
 }
@@ -89,6 +91,7 @@ impl Mode {
         Arc::new(Mode {
             nonblocking: AtomicU8::new(nonblocking),
             underneath: AtomicBool::new(false),
+            handles: AtomicUsize::new(0),
             read_timeout: AtomicU64::new(timeout),
             write_timeout: AtomicU64::new(timeout),
         })
@@ -102,6 +105,14 @@ impl Mode {
     }
 }
 
+/// The modes of open files whose `O_NONBLOCK` is ours. Another handle to such a file, come by way of a bare duplicate, must
+/// not take the flag for the user's: it shares the mode.
+static UNDERNEATH: Mutex<Vec<(sys::FileId, Weak<Mode>)>> = Mutex::new(Vec::new());
+
+fn underneath() -> MutexGuard<'static, Vec<(sys::FileId, Weak<Mode>)>> {
+    UNDERNEATH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<S: AsFd> Source<S> {
     /// Wraps a descriptor that was just made: blocking, and without timeouts.
     pub(crate) fn new(inner: S) -> Source<S> {
@@ -113,7 +124,14 @@ impl<S: AsFd> Source<S> {
     /// Wraps a descriptor that came from outside. Its mode is read from the kernel when it first matters.
     pub(crate) fn from_outside(inner: S) -> Source<S> {
         let generation = reactor::adopt(inner.as_fd().as_raw_fd());
-        Source::wrap(inner, generation, true, Mode::new(UNKNOWN, UNKNOWN_TIMEOUT))
+        let modes = underneath();
+        let shared = (!modes.is_empty())
+            .then(|| sys::file_id(inner.as_fd()).ok())
+            .flatten()
+            .and_then(|file| modes.iter().find(|(other, _)| *other == file))
+            .and_then(|(_, mode)| mode.upgrade());
+        // Counted under the lock, so that the last handle is the last.
+        Source::wrap(inner, generation, true, shared.unwrap_or_else(|| Mode::new(UNKNOWN, UNKNOWN_TIMEOUT)))
     }
 
     /// Wraps a duplicate of this source's descriptor: it shares the mode.
@@ -123,7 +141,26 @@ impl<S: AsFd> Source<S> {
     }
 
     fn wrap(inner: S, generation: u32, unverified: bool, mode: Arc<Mode>) -> Source<S> {
+        mode.handles.fetch_add(1, Ordering::Relaxed);
         Source { inner: ManuallyDrop::new(inner), generation, unverified: AtomicBool::new(unverified), mode }
+    }
+
+    /// Counts this handle off. The last one puts `O_NONBLOCK` back to what the user set, for whoever else has the open file.
+    fn leave_mode(&self) {
+        let mode = &self.mode;
+        if !mode.underneath.load(Ordering::Relaxed) {
+            mode.handles.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let mut modes = underneath();
+        if mode.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
+        modes.retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mode)));
+        if mode.nonblocking.load(Ordering::Relaxed) == NO {
+            // The flag of a descriptor that is open can be cleared.
+            let _cleared = sys::set_nonblocking(self.inner.as_fd(), false);
+        }
     }
 
     pub(crate) fn get(&self) -> &S {
@@ -134,13 +171,11 @@ impl<S: AsFd> Source<S> {
         self.inner.as_fd().as_raw_fd()
     }
 
-    /// Takes the descriptor out of every hub and gives it back open, with `O_NONBLOCK` as the user set it.
+    /// Takes the descriptor out of every hub and gives it back open, with `O_NONBLOCK` as the user set it, unless another
+    /// handle of ours still needs that underneath.
     pub(crate) fn into_inner(self) -> S {
         reactor::release(self.fd());
-        if self.mode.underneath.load(Ordering::Relaxed) && self.mode.nonblocking.load(Ordering::Relaxed) == NO {
-            // The flag of a descriptor that is open can be cleared.
-            let _cleared = sys::set_nonblocking(self.inner.as_fd(), false);
-        }
+        self.leave_mode();
         let mut this = ManuallyDrop::new(self);
         // SAFETY: taken once; `this` is not dropped, so that its `Drop` does not take it again. The mode, its other
         // field with a destructor, is dropped below.
@@ -218,8 +253,13 @@ impl<S: AsFd> Source<S> {
     /// call of its own to know: a connect.
     pub(crate) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<bool> {
         let Some(hub) = hub_for_waiting()? else {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
-            return sys::poll_fd(self.fd(), direction.poll_events(), left);
+            return loop {
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+                match sys::poll_fd(self.fd(), direction.poll_events(), left) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => break result,
+                }
+            };
         };
         let entry = match self.entry(hub) {
             Some(entry) => entry,
@@ -312,9 +352,15 @@ impl<S: AsFd> Source<S> {
         if self.mode.underneath.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let file = sys::file_id(self.inner.as_fd())?;
+        let mut modes = underneath();
+        if self.mode.underneath.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         // The user's view has to be read before it can no longer be told from ours.
         self.is_nonblocking();
         sys::set_nonblocking(self.inner.as_fd(), true)?;
+        modes.push((file, Arc::downgrade(&self.mode)));
         self.mode.underneath.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -374,6 +420,7 @@ impl<S: AsFd> Source<S> {
 impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         reactor::release(self.fd());
+        self.leave_mode();
         // SAFETY: dropped once, here.
         unsafe { ManuallyDrop::drop(&mut self.inner) };
     }

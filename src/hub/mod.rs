@@ -118,8 +118,9 @@ pub(crate) struct Spec {
 const POLL_EVERY: Duration = Duration::from_micros(100);
 /// So many switches fit between two looks at the clock, at most.
 const MAX_INTERVAL: u32 = 128;
-/// So many tasks of the queue run between two polls, at least, whatever the polls put ahead of them.
-const MIN_BETWEEN_POLLS: u32 = 16;
+/// So many ticks lie between two polls, at least, whatever the polls put ahead of the queue, and however slow the calls are:
+/// 16 turns of a task that reads and writes once. A poll is then a small share of each.
+const MIN_BETWEEN_POLLS: u32 = 16 * (1 + 2 * TICKS_PER_CALL);
 /// So many calls may succeed without a wait before the task yields.
 const CREDIT: u32 = 64;
 /// With so many timers set, two wake-ups for timers are no closer than this.
@@ -560,7 +561,7 @@ impl Hub {
                 self.wake_idlers();
             }
         }
-        self.ticks.set(self.interval.get());
+        self.ticks.set(self.interval.get().max(MIN_BETWEEN_POLLS));
     }
 
     /// How long to sleep for a deadline. Where deadlines lie dense they are met together, a little late, for a wake-up

@@ -10,8 +10,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use crate::hub::Hub;
 use crate::time::sleep;
 
 const FIRST: Duration = Duration::from_micros(100);
@@ -28,15 +30,19 @@ impl Backoff {
         Backoff { next: FIRST, deadline }
     }
 
-    /// Parks for a moment, never past the deadline. `false` if that has passed already: give up.
-    pub(super) fn pause(&mut self) -> bool {
+    /// Parks for a moment, never past the deadline. `false` if that has passed already: give up. An error where the thread
+    /// can have no hub to park on.
+    pub(super) fn pause(&mut self) -> io::Result<bool> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
-            return false;
+            return Ok(false);
+        }
+        if Hub::can_park() {
+            Hub::try_here()?;
         }
         sleep(left.map_or(self.next, |left| left.min(self.next)));
         self.next = (self.next * 2).min(LONGEST);
-        true
+        Ok(true)
     }
 }
 
@@ -48,13 +54,13 @@ mod tests {
     fn pauses_grow_up_to_the_longest() {
         let mut backoff = Backoff::new(None);
         for _ in 0..8 {
-            assert!(backoff.pause());
+            assert!(backoff.pause().unwrap());
         }
         assert_eq!(backoff.next, LONGEST);
     }
 
     #[test]
     fn a_passed_deadline_ends_the_series() {
-        assert!(!Backoff::new(Some(Instant::now())).pause());
+        assert!(!Backoff::new(Some(Instant::now())).pause().unwrap());
     }
 }

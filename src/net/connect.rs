@@ -25,7 +25,7 @@ pub(super) fn connect<S: AsFd + From<OwnedFd>>(to: &Address, deadline: Option<In
             Some(libc::EINPROGRESS | libc::EINTR) => break true,
             // A full backlog; elsewhere `EAGAIN` means that no local port is free, which is an answer.
             Some(libc::EAGAIN) if to.is_unix() => {
-                if !backoff.pause() {
+                if !backoff.pause()? {
                     return Err(timed_out());
                 }
             }

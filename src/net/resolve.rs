@@ -28,7 +28,13 @@ use crate::hub::{Hub, Promise, Reason};
 pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     static POOL: Pool = Pool::new(system_lookup);
     // Where nothing can park, the native thread waits.
-    let mut found = if Hub::can_park() { POOL.lookup(host)? } else { system_lookup(host)? };
+    let mut found = if Hub::can_park() {
+        // A hub that cannot be made is an error here; a panic in the wait.
+        Hub::try_here()?;
+        POOL.lookup(host)?
+    } else {
+        system_lookup(host)?
+    };
     for address in &mut found {
         address.set_port(port);
     }

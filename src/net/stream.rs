@@ -3,7 +3,7 @@
 //! Each call is tried with `MSG_DONTWAIT` under `Source::perform`, and tells what it leaves in the kernel. A transfer
 //! that was short, yet not empty, has emptied (or filled) the kernel's buffer: the next one parks without trying. That
 //! fails in one case which we can see: ancillary data on a Unix stream (descriptors, credentials) ends a read early,
-//! and as we give it no room, the kernel says so.
+//! and as we give it no room, the kernel says so. A read into nothing gives nothing: it never waits.
 
 #![forbid(unsafe_code)]
 
@@ -16,11 +16,17 @@ use crate::sys;
 
 pub(super) fn read<S: AsFd>(source: &Source<S>, buf: &mut [u8]) -> io::Result<usize> {
     let asked = buf.len();
+    if asked == 0 {
+        return Ok(0);
+    }
     source.perform(Direction::Read, |socket| sys::receive(socket.as_fd(), buf), |&n| left(n, asked))
 }
 
 pub(super) fn read_vectored<S: AsFd>(source: &Source<S>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let asked = bufs.iter().take(sys::IOV_MAX).fold(0, |sum: usize, buf| sum.saturating_add(buf.len()));
+    if asked == 0 {
+        return Ok(0);
+    }
     let received = source.perform(
         Direction::Read,
         |socket| sys::receive_vectored(socket.as_fd(), bufs),
@@ -30,6 +36,9 @@ pub(super) fn read_vectored<S: AsFd>(source: &Source<S>, bufs: &mut [IoSliceMut<
 }
 
 pub(super) fn peek<S: AsFd>(source: &Source<S>, buf: &mut [u8]) -> io::Result<usize> {
+    if buf.is_empty() {
+        return Ok(0);
+    }
     source.perform(Direction::Read, |socket| sys::peek(socket.as_fd(), buf), |_| Left::Maybe)
 }
 

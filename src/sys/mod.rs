@@ -1,7 +1,8 @@
 //! System calls that std has no name for, as safe functions.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 mod socket;
@@ -109,6 +110,22 @@ pub(crate) fn is_main_thread() -> bool {
 pub(crate) fn is_main_thread() -> bool {
     // SAFETY: no precondition.
     unsafe { libc::pthread_main_np() != 0 }
+}
+
+/// What names an open socket, whichever descriptor leads to it: device and inode.
+pub(crate) type FileId = (u64, u64);
+
+/// The name of a descriptor's open socket (fstat(2)).
+pub(crate) fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: writes one stat, alive for the call.
+    if unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded and has filled it.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "the fields have other types elsewhere")]
+    Ok((stat.st_dev as u64, stat.st_ino as u64))
 }
 
 /// A socket's `SO_RCVTIMEO` (`receive`) or `SO_SNDTIMEO`; `None` for none, and for what is no socket.

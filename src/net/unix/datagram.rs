@@ -227,7 +227,7 @@ impl UnixDatagram {
                     none.insert(Backoff::new(deadline))
                 }
             };
-            if !backoff.pause() {
+            if !backoff.pause()? {
                 return Err(full);
             }
         }
