@@ -10,6 +10,7 @@
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
+use std::ptr;
 
 use corosensei::stack::{Stack as CorosenseiStack, StackPointer};
 use corosensei::{CoroutineResult, Yielder};
@@ -44,6 +45,12 @@ impl Coroutine {
         Coroutine { inner: ManuallyDrop::new(inner) }
     }
 
+    /// As [`new`](Self::new), for a body that borrows nothing. If it unwinds, that comes out of `resume`.
+    pub(crate) fn owning(stack: Stack, body: impl FnOnce(&Suspender) + 'static) -> Coroutine {
+        // SAFETY: the body borrows nothing; its unwind is the caller's to meet.
+        unsafe { Coroutine::new(stack, body) }
+    }
+
     /// Runs the body until it suspends (false) or ends (true).
     #[inline]
     pub(crate) fn resume(&mut self) -> bool {
@@ -72,6 +79,41 @@ impl Suspender {
     #[inline(always)]
     pub(crate) fn suspend(&self) {
         self.0.suspend(());
+    }
+
+    /// Whether the caller runs on this coroutine's own stack, whose lowest address is `limit`. Then the coroutine is the innermost
+    /// one that runs, and can be suspended by anybody.
+    ///
+    /// To be asked where code of the user's has the suspender: from another task, or from a coroutine nested in
+    /// this one, it could be called while this one is suspended.
+    #[inline]
+    pub(crate) fn is_innermost(&self, limit: usize) -> bool {
+        // The suspender lies where the stack begins.
+        (limit..ptr::from_ref(self).addr()).contains(&stack_pointer())
+    }
+}
+
+/// The processor's own: under AddressSanitizer a local variable may be elsewhere.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let here: usize;
+        // SAFETY: copies a register.
+        unsafe { std::arch::asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+        here
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let here: usize;
+        // SAFETY: copies a register.
+        unsafe { std::arch::asm!("mov {}, sp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+        here
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let here = 0_u8;
+        (&raw const here).addr()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Green threads with automatic switching on I/O, on one thread.
 
+pub mod generator;
 pub mod io;
 mod local;
 pub mod net;

@@ -17,7 +17,9 @@
 //!   `thread::panicking()` counts per thread, not per task, so the hub counts who is parked while unwinding.
 //!
 //! A generator carries its own part of the chain along. Its bottom is a [`Frame::boundary`], which is hung onto the chain of
-//! whoever resumes it, and taken off when it yields: a deadline inside a generator does not leak to its consumer.
+//! whoever resumes it, and taken off when it yields: a deadline inside a generator does not leak to its consumer. Whether it
+//! unwinds is its own affair too: resumed by a destructor of a consumer that unwinds, it starts afresh, and cancelling
+//! from outside, which the consumer could not survive, is held back at the boundary as by a shield.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -50,6 +52,10 @@ enum Kind {
     Boundary {
         owner: Cell<Option<TaskRef>>,
         innermost: Cell<*const Frame>,
+        /// While it runs: its resumer unwinds, and nothing may be raised from beyond here (P1).
+        sealed: Cell<bool>,
+        /// While it is suspended: it is in the midst of an unwind of its own.
+        unwinding: Cell<bool>,
     },
 }
 
@@ -72,7 +78,12 @@ impl Frame {
 
     /// The bottom of a generator's part of the chain.
     pub(crate) fn boundary() -> Frame {
-        Frame::new(Kind::Boundary { owner: Cell::new(None), innermost: Cell::new(ptr::null()) })
+        Frame::new(Kind::Boundary {
+            owner: Cell::new(None),
+            innermost: Cell::new(ptr::null()),
+            sealed: Cell::new(false),
+            unwinding: Cell::new(false),
+        })
     }
 
     fn new(kind: Kind) -> Frame {
@@ -99,23 +110,23 @@ impl Frame {
 
     /// The task that is inside this frame now; `None` if the frame is part of a suspended generator.
     fn owner(&self) -> Option<TaskRef> {
-        let mut owner = None;
+        // Only looked at in the end: a block inside a generator may outlive the task that made it, and a boundary further out,
+        // which knows who runs the block now, overrules it.
+        let mut maker: *const Header = ptr::null();
+        let mut runner = None;
         let mut at: *const Frame = self;
         // SAFETY: a frame in a chain is alive: `Leave` takes it off before its block's stack frame dies, and a suspended
         // generator's part is only walked up to its boundary.
         while let Some(frame) = unsafe { at.as_ref() } {
             match &frame.kind {
-                Kind::Boundary { owner: running, .. } => owner = Some(running.get()?),
-                Kind::Block { task, .. } if owner.is_none() => {
-                    // SAFETY: the task that made the block cannot end before its block does; a boundary further out,
-                    // which knows who runs the block now, overrules it.
-                    owner = unsafe { task.as_ref() }.map(TaskRef::from_header);
-                }
+                Kind::Boundary { owner: running, .. } => runner = Some(running.get()?),
+                Kind::Block { task, .. } if maker.is_null() => maker = *task,
                 Kind::Block { .. } | Kind::Shield => {}
             }
             at = frame.outer.get();
         }
-        owner
+        // SAFETY: in no generator, the task that made the block cannot end before its block does.
+        runner.or_else(|| unsafe { maker.as_ref() }.map(TaskRef::from_header))
     }
 }
 
@@ -135,7 +146,9 @@ impl Drop for Leave<'_> {
 
 /// A generator's part of the chain, hung onto the resumer's while it runs.
 pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
-    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
+    let Kind::Boundary { owner, innermost, sealed, unwinding } = &boundary.kind else {
+        unreachable!("a boundary is given")
+    };
     let header = hub.current();
     owner.set(Some(header));
     boundary.outer.set(header.frames.get());
@@ -147,15 +160,29 @@ pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
         // A block in there may have fired while nobody ran it.
         header.attention.set(true);
     }
+
+    if std::thread::panicking() {
+        sealed.set(hub.is_unwinding(&header));
+        hub.count_unwinding(sealed.get(), unwinding.get());
+        header.unwinding.set(unwinding.get());
+    }
 }
 
 /// Takes the generator's part off again. `hub.current()` is the task that runs it now.
 pub(crate) fn leave_boundary(hub: &Hub, boundary: Pin<&Frame>) {
-    let Kind::Boundary { owner, innermost } = &boundary.kind else { unreachable!("a boundary is given") };
+    let Kind::Boundary { owner, innermost, sealed, unwinding } = &boundary.kind else {
+        unreachable!("a boundary is given")
+    };
     let header = hub.current();
     let inner = header.frames.replace(boundary.outer.replace(ptr::null()));
     innermost.set(if ptr::eq(inner, boundary.get_ref()) { ptr::null() } else { inner });
     owner.set(None);
+
+    let suspended = std::thread::panicking() && hub.is_unwinding(&header);
+    unwinding.set(suspended);
+    let outside = sealed.replace(false);
+    hub.count_unwinding(suspended, outside);
+    header.unwinding.set(outside);
 }
 
 impl Hub {
@@ -216,6 +243,12 @@ impl Hub {
         std::panic::resume_unwind(payload)
     }
 
+    /// One that unwinds is left as it is, and one is gone on with.
+    fn count_unwinding(&self, left: bool, entered: bool) {
+        let parked = self.parked_unwinding.get() + usize::from(left);
+        self.parked_unwinding.set(parked - usize::from(entered));
+    }
+
     /// Whether the current task is unwinding (P1). `thread::panicking` says so of the thread: when some other task is parked
     /// in the midst of its unwind, what the panic hook and `raise` noted decides.
     #[inline]
@@ -259,6 +292,7 @@ fn pending(header: &Header) -> Option<Cancelled> {
     while let Some(frame) = unsafe { at.as_ref() } {
         match &frame.kind {
             Kind::Shield => return found.map(|(frame, _)| frame.payload()),
+            Kind::Boundary { sealed, .. } if sealed.get() => return found.map(|(frame, _)| frame.payload()),
             Kind::Block { fired, deadline, .. } if fired.get() => {
                 if found.is_none_or(|(_, earliest)| *deadline <= earliest) {
                     found = Some((frame, *deadline));

@@ -167,14 +167,15 @@ impl Hub {
 /// Ends the thread's hub.
 fn tear_down() {
     let Some(hub) = Hub::get() else { return };
-    let unfinished = sys::is_main_thread() || !hub.end_with_thread();
+    let unfinished = sys::is_main_thread() || !hub.end_with_thread() || hub.pins.get() != 0;
     HUB.set(ptr::null());
     GONE.set(true);
     for message in hub.shared.close() {
         drop(message);
     }
     if unfinished {
-        // Tasks are left with their stacks, for ever: nothing of theirs may be freed, and nothing of theirs runs again.
+        // Tasks are left with their stacks, for ever: nothing of theirs may be freed, and nothing of theirs runs again. Or a
+        // generator is, perhaps in a thread-local: when that is dropped, what unwinds in it may still refer to the hub.
         return;
     }
     // SAFETY: made by `Box::leak`; unreachable from now on, since the thread's pointer is null and every task has ended.

@@ -64,6 +64,8 @@ pub(crate) struct Hub {
     last_alarm: Cell<Instant>,
     /// Tasks that are parked in the midst of an unwind (P1).
     parked_unwinding: Cell<usize>,
+    /// Generators and greenlets that have begun and not ended: code on their stacks may hold on to the hub.
+    pins: Cell<usize>,
     /// Tasks that wait for a descriptor: while there are any, the hub can be woken from outside.
     parked_on_io: Cell<usize>,
     /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
@@ -151,6 +153,7 @@ impl Hub {
             last_poll: Cell::new(now),
             last_alarm: Cell::new(now),
             parked_unwinding: Cell::new(0),
+            pins: Cell::new(0),
             parked_on_io: Cell::new(0),
             held: Cell::new(false),
             batch: RefCell::default(),
@@ -180,6 +183,15 @@ impl Hub {
             return self.root_task.clone();
         }
         self.tasks.borrow()[current.slot.get() as usize].clone()
+    }
+
+    /// Keeps the hub's memory for code on a stack that may be suspended when the thread ends.
+    pub(crate) fn pin(&self) {
+        self.pins.set(self.pins.get() + 1);
+    }
+
+    pub(crate) fn unpin(&self) {
+        self.pins.set(self.pins.get() - 1);
     }
 
     /// Every task but the root.
