@@ -12,6 +12,8 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr;
 
+#[cfg(debug_assertions)]
+use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CorosenseiStack, StackPointer};
 use corosensei::{CoroutineResult, Yielder};
 
@@ -121,12 +123,23 @@ fn stack_pointer() -> usize {
 struct Owned {
     base: StackPointer,
     stack: Stack,
+    /// Tells Valgrind that this is a stack, lest it takes every switch for a huge frame. In builds for tests only.
+    #[cfg(debug_assertions)]
+    _known: ValgrindStackRegistration,
 }
 
 impl Owned {
     #[inline]
     fn new(stack: Stack) -> Owned {
-        Owned { base: NonZeroUsize::new(stack.base()).expect("a stack is not at address zero"), stack }
+        Owned {
+            base: NonZeroUsize::new(stack.base()).expect("a stack is not at address zero"),
+            #[cfg(debug_assertions)]
+            _known: {
+                let lowest = stack.base() - stack.size();
+                ValgrindStackRegistration::new(ptr::with_exposed_provenance_mut(lowest), stack.size())
+            },
+            stack,
+        }
     }
 }
 

@@ -110,6 +110,7 @@ impl<T> Timers<T> {
     }
 
     /// Whether there are no timers.
+    #[cfg(test)]
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.heap.is_empty()

@@ -73,6 +73,7 @@ impl Stack {
     }
 
     /// Usable bytes: without guard and colour.
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn size(&self) -> usize {
         self.base() - self.limit() - memory::page_size()
     }
