@@ -22,7 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -48,7 +48,6 @@ pub(crate) struct Reactor {
     poll: RefCell<Poll>,
     events: RefCell<Events>,
     entries: RefCell<Vec<Option<Rc<Entry>>>>,
-    link: Arc<Link>,
 }
 
 /// What other threads may touch of a reactor: they ring it, and take descriptors out of it.
@@ -86,20 +85,17 @@ pub(crate) trait Peer: Send + Sync {
 }
 
 impl Reactor {
-    pub(crate) fn new() -> io::Result<Reactor> {
+    /// A reactor, and the part of it that other threads may touch.
+    pub(crate) fn new() -> io::Result<(Reactor, Link)> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let doorbell = mio::Waker::new(&registry, DOORBELL)?;
-        Ok(Reactor {
+        let reactor = Reactor {
             poll: RefCell::new(poll),
             events: RefCell::new(Events::with_capacity(EVENTS)),
             entries: RefCell::new(Vec::new()),
-            link: Arc::new(Link { registry, doorbell }),
-        })
-    }
-
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+        };
+        Ok((reactor, Link { registry, doorbell }))
     }
 
     /// Waits up to `timeout` (`None`: for ever) for events and offers each woken waiter to `fire`, which says whether
@@ -264,7 +260,7 @@ impl Side {
 
 impl std::fmt::Debug for Reactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor").field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("Reactor").finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the hub knows of a task: its stack, its wait, what may cancel it, and who waits for its end.
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::panic::Location;
@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use super::cancel::Frame;
 use crate::coroutine::{Coroutine, Suspender};
-use crate::error::JoinError;
 use crate::timers::TimerKey;
 use crate::waiter::{Clause, Wait, WaitQueue, Waiter};
 
@@ -51,6 +50,10 @@ pub(crate) struct Header {
     pub(crate) starter: Cell<Option<TimerKey>>,
     pub(crate) joiners: WaitQueue,
     pub(crate) spawned_at: &'static Location<'static>,
+    /// How many hold the block (B1).
+    pub(super) count: Cell<u32>,
+    /// How the block was allocated.
+    pub(super) block: Cell<Layout>,
     /// What few tasks have, apart, so that a parked one stays small.
     extra: RefCell<Option<Box<Extra>>>,
 }
@@ -118,6 +121,8 @@ impl Header {
             starter: Cell::new(None),
             joiners: WaitQueue::new(),
             spawned_at,
+            count: Cell::new(1),
+            block: Cell::new(Layout::new::<Header>()),
             extra: RefCell::new(extra),
         }
     }
@@ -187,59 +192,6 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A task and the place for its result.
-#[repr(C)]
-pub(crate) struct TaskCell<T> {
-    header: Header,
-    /// Dropped only by who takes it: the `JoinHandle`, or the task's own end if there is none. A result may borrow from a
-    /// scope, which other holders of the task can outlive.
-    result: ManuallyDrop<Cell<Option<Result<T, JoinError>>>>,
-}
-
-impl<T> TaskCell<T> {
-    #[inline(always)]
-    pub(crate) fn new(header: Header) -> TaskCell<T> {
-        TaskCell { header, result: ManuallyDrop::new(Cell::new(None)) }
-    }
-
-    #[inline]
-    pub(crate) fn put(&self, result: Result<T, JoinError>) {
-        let before = self.result.replace(Some(result));
-        debug_assert!(before.is_none(), "a task ends once");
-    }
-
-    #[inline]
-    pub(crate) fn take(&self) -> Option<Result<T, JoinError>> {
-        self.result.take()
-    }
-
-    #[inline]
-    pub(crate) fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// Forgets the result's type, and what it may borrow.
-    #[inline]
-    pub(crate) fn erase(task: Rc<TaskCell<T>>) -> Rc<dyn AnyTask> {
-        let task: Rc<dyn AnyTask + '_> = task;
-        // SAFETY: only the lifetime of what `T` may borrow is forgotten. Through `AnyTask` the result is never touched, and
-        // never dropped (see `result`).
-        unsafe { std::mem::transmute::<Rc<dyn AnyTask + '_>, Rc<dyn AnyTask>>(task) }
-    }
-}
-
-/// A task, whatever its result.
-pub(crate) trait AnyTask {
-    fn header(&self) -> &Header;
-}
-
-impl<T> AnyTask for TaskCell<T> {
-    #[inline]
-    fn header(&self) -> &Header {
-        &self.header
-    }
-}
-
 /// A task in the hands of the hub: a thin pointer, copied freely.
 ///
 /// It is kept only where the task is known to live: in the run queue and in timers (the hub holds every task until its end, and
@@ -248,11 +200,6 @@ impl<T> AnyTask for TaskCell<T> {
 pub(crate) struct TaskRef(NonNull<Header>);
 
 impl TaskRef {
-    #[inline]
-    pub(crate) fn of(task: &Rc<impl AnyTask + ?Sized>) -> TaskRef {
-        TaskRef(NonNull::from(task.header()))
-    }
-
     #[inline]
     pub(crate) fn from_header(header: &Header) -> TaskRef {
         TaskRef(NonNull::from(header))

@@ -19,7 +19,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use super::cancel::Cancelled;
-use super::header::{Header, State, TaskCell};
+use super::cell::TaskCell;
+use super::header::{Header, State};
 use super::{Hub, Reason, hook};
 use crate::coroutine::Suspender;
 use crate::error::JoinError;

@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::panic::Location;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ use crate::timers::{TimerKey, Timers};
 use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
 mod cancel;
+mod cell;
 mod header;
 mod hook;
 mod life;
@@ -44,7 +46,9 @@ mod report;
 mod shared;
 
 pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
-pub(crate) use header::{AnyTask, Header, Reason, State, TaskCell, TaskRef};
+use cell::Blocks;
+pub(crate) use cell::{AnyTask, TaskRc};
+pub(crate) use header::{Header, Reason, State, TaskRef};
 pub(crate) use promise::Promise;
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 
@@ -79,8 +83,9 @@ pub(crate) struct Hub {
     /// Alarms that are going off, in order; empty otherwise.
     due: RefCell<Vec<Alarm>>,
     reactor: Reactor,
-    tasks: RefCell<Slab<Rc<dyn AnyTask>>>,
-    root_task: Rc<TaskCell<()>>,
+    tasks: RefCell<Slab<AnyTask>>,
+    root_task: AnyTask,
+    blocks: Blocks,
     shared: Arc<Shared>,
     inbox: RefCell<Vec<Message>>,
 }
@@ -136,13 +141,14 @@ impl Hub {
     /// Makes a thread's hub.
     fn new() -> io::Result<Hub> {
         let now = clock::now();
-        let reactor = Reactor::new()?;
+        let (reactor, link) = Reactor::new()?;
         stack::prepare_thread();
         stack::set_describe(report::describe_current);
-        let root_task = Rc::new(TaskCell::new(Header::new(0, None, Location::caller(), now)));
+        let blocks = Blocks::new();
+        let root_task = TaskRc::<()>::new(&blocks, Header::new(0, None, Location::caller(), now)).erase();
         root_task.header().state.set(State::Started);
-        let root = TaskRef::of(&root_task);
-        let shared = Arc::new(Shared::new(reactor.link().clone()));
+        let root = TaskRef::from_header(root_task.header());
+        let shared = Arc::new(Shared::new(link));
         Ok(Hub {
             current: Cell::new(root),
             root,
@@ -165,6 +171,7 @@ impl Hub {
             reactor,
             tasks: RefCell::default(),
             root_task,
+            blocks,
             shared,
             inbox: RefCell::default(),
         })
@@ -177,7 +184,7 @@ impl Hub {
     }
 
     /// The running task as a counted reference.
-    pub(crate) fn current_task(&self) -> Rc<dyn AnyTask> {
+    pub(crate) fn current_task(&self) -> AnyTask {
         let current = self.current.get();
         if current == self.root {
             return self.root_task.clone();
@@ -195,8 +202,12 @@ impl Hub {
     }
 
     /// Every task but the root.
-    pub(crate) fn tasks(&self) -> Vec<Rc<dyn AnyTask>> {
+    pub(crate) fn tasks(&self) -> Vec<AnyTask> {
         self.tasks.borrow().iter().map(|(_, task)| task.clone()).collect()
+    }
+
+    fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     pub(crate) fn live_tasks(&self) -> usize {
@@ -225,14 +236,14 @@ impl Hub {
         spec: Spec,
         start: Option<Instant>,
         body: impl FnOnce() -> T,
-    ) -> io::Result<Rc<TaskCell<T>>> {
+    ) -> io::Result<TaskRc<T>> {
         let stack = Stack::new(spec.stack_size)?;
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let header = Header::new(id, spec.name, spec.spawned_at, self.last_poll.get());
-        let task = Rc::new(TaskCell::new(header));
+        let task = TaskRc::<T>::new(&self.blocks, header);
 
-        let this: *const TaskCell<T> = Rc::as_ptr(&task);
+        let this = ptr::from_ref(&*task);
         let main = move |suspender: &Suspender| {
             // SAFETY: the hub's list holds the task until its coroutine is done.
             let task = unsafe { &*this };
@@ -244,10 +255,10 @@ impl Hub {
         let header = task.header();
         // SAFETY: nobody else looks at the new task's coroutine yet.
         unsafe { *header.coroutine.get() = Some(coroutine) };
-        let slot = self.tasks.borrow_mut().insert(TaskCell::erase(task.clone()));
+        let slot = self.tasks.borrow_mut().insert(task.erase());
         header.slot.set(u32::try_from(slot).expect("fewer than 2^32 tasks fit into memory"));
 
-        let this = TaskRef::of(&task);
+        let this = TaskRef::from_header(task.header());
         match start {
             None => self.ready.push(this),
             Some(at) => self.delay(this, at),

@@ -4,8 +4,8 @@
 //! every such handle is a [`Remote`], which counts itself, and the hub looks again when the last one goes.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::header::{ROOT_SLOT, TaskRef};
 use super::{Hub, Spec};
@@ -16,7 +16,8 @@ use crate::waiter::Clause;
 /// The part of a hub that any thread may touch.
 pub(crate) struct Shared {
     mailbox: Mailbox<Message>,
-    link: Arc<Link>,
+    /// Gone with the hub, so that a handle that is kept for long keeps no descriptors open.
+    link: Mutex<Option<Link>>,
     handles: AtomicUsize,
 }
 
@@ -44,14 +45,14 @@ pub(crate) struct RemoteTask {
 }
 
 impl Shared {
-    pub(super) fn new(link: Arc<Link>) -> Shared {
-        Shared { mailbox: Mailbox::new(), link, handles: AtomicUsize::new(0) }
+    pub(super) fn new(link: Link) -> Shared {
+        Shared { mailbox: Mailbox::new(), link: Mutex::new(Some(link)), handles: AtomicUsize::new(0) }
     }
 
     /// Hands a message to the hub; gives it back if the hub is gone.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         if self.mailbox.push(message)? {
-            self.link.ring();
+            self.with_link(Link::ring);
         }
         Ok(())
     }
@@ -68,8 +69,21 @@ impl Shared {
         self.mailbox.awake();
     }
 
+    /// The hub ends: gives what was sent and not taken.
     pub(super) fn close(&self) -> Vec<Message> {
-        self.mailbox.close()
+        let left = self.mailbox.close();
+        drop(self.lock_link().take());
+        left
+    }
+
+    fn with_link(&self, f: impl FnOnce(&Link)) {
+        if let Some(link) = &*self.lock_link() {
+            f(link);
+        }
+    }
+
+    fn lock_link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn has_handles(&self) -> bool {
@@ -80,7 +94,7 @@ impl Shared {
 
 impl Peer for Shared {
     fn evict(&self, fd: RawFd, generation: u32) {
-        self.link.deregister(fd);
+        self.with_link(|link| link.deregister(fd));
         // On the hub's own thread at once: a waiter that is ready to run must not meet the number's next owner.
         if let Some(hub) = Hub::get()
             && std::ptr::eq(&*hub.shared, self)
@@ -173,7 +187,7 @@ impl Hub {
             return Some(self.root);
         }
         let tasks = self.tasks.borrow();
-        let found = TaskRef::of(tasks.get(task.slot as usize)?);
+        let found = TaskRef::from_header(tasks.get(task.slot as usize)?.header());
         (found.id == task.id).then_some(found)
     }
 

@@ -3,13 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::Task;
 use crate::clock;
 use crate::error::JoinError;
-use crate::hub::TaskCell;
+use crate::hub::TaskRc;
 
 /// Owns the result of a task; dropping it detaches the task, which goes on.
 ///
@@ -21,12 +20,12 @@ use crate::hub::TaskCell;
 /// std::thread::spawn(move || handle.join());
 /// ```
 pub struct JoinHandle<T> {
-    task: Rc<TaskCell<T>>,
+    task: TaskRc<T>,
 }
 
 impl<T> JoinHandle<T> {
     #[inline]
-    pub(crate) fn new(task: Rc<TaskCell<T>>) -> JoinHandle<T> {
+    pub(crate) fn new(task: TaskRc<T>) -> JoinHandle<T> {
         task.header().attached.set(true);
         JoinHandle { task }
     }
@@ -37,7 +36,7 @@ impl<T> JoinHandle<T> {
         self.task.header().has_ended()
     }
 
-    pub(crate) fn cell(&self) -> &Rc<TaskCell<T>> {
+    pub(crate) fn cell(&self) -> &TaskRc<T> {
         &self.task
     }
 }
@@ -109,7 +108,7 @@ impl<T> JoinHandle<T> {
 
     /// The task itself.
     pub fn task(&self) -> Task {
-        Task::of(self.task.clone())
+        Task::of(&self.task)
     }
 
     /// Ends the task and waits for its end: see [`Task::kill`].

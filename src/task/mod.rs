@@ -5,11 +5,10 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::{AnyTask, Header, Hub, Outcome, Reason, Spec, State, TaskCell, TaskRef};
+use crate::hub::{AnyTask, Header, Hub, Outcome, Reason, Spec, State, TaskRc, TaskRef};
 use crate::waiter::{Clause, End};
 
 mod handle;
@@ -35,7 +34,7 @@ pub use wait::{IWait, Waitable, Watch, iwait, wait};
 /// std::thread::spawn(move || drop(task));
 /// ```
 #[derive(Clone)]
-pub struct Task(Rc<dyn AnyTask>);
+pub struct Task(AnyTask);
 
 /// A number for each task of a thread, never used again on it. The root is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -180,7 +179,7 @@ impl Builder {
         self,
         start: Option<Instant>,
         body: impl FnOnce() -> T,
-    ) -> io::Result<Rc<TaskCell<T>>> {
+    ) -> io::Result<TaskRc<T>> {
         let spec = Spec {
             name: self.name,
             stack_size: self.stack_size.unwrap_or(crate::stack::DEFAULT_SIZE),
@@ -205,8 +204,8 @@ pub fn current() -> Task {
 
 impl Task {
     /// The task without its result.
-    pub(crate) fn of<T>(task: Rc<TaskCell<T>>) -> Task {
-        Task(TaskCell::erase(task))
+    pub(crate) fn of<T>(task: &TaskRc<T>) -> Task {
+        Task(task.erase())
     }
 
     #[inline]
