@@ -25,7 +25,7 @@ fn leaves_no_trace(what: &str, call: impl Fn() + 'static) {
             let call = call.clone();
             move || call()
         });
-        greenroom::sleep(Duration::from_millis(5));
+        settle();
         assert!(!task.is_finished(), "{what}");
         task.kill();
         assert!(task.join().unwrap_err().is_killed(), "{what}");
