@@ -25,7 +25,7 @@ fn leaves_no_trace(what: &str, call: impl Fn() + 'static) {
             let call = call.clone();
             move || call()
         });
-        greenroom::sleep(Duration::from_millis(5));
+        settle();
         assert!(!task.is_finished(), "{what}");
         task.kill();
         assert!(task.join().unwrap_err().is_killed(), "{what}");
@@ -117,10 +117,11 @@ fn an_outer_timeout_is_not_lost() {
     })
     .map(|never: std::convert::Infallible| never)
     .unwrap_err();
-    assert!((1..=5).contains(&tries), "{tries}");
+    // None, where the machine stood still meanwhile: both are due then, and the outer one wins.
+    assert!(tries <= 5, "{tries}");
     stream.set_read_timeout(None).unwrap();
     let start = Instant::now();
-    drop(greenroom::timeout(Duration::from_millis(20), || stream.read(&mut [0])).unwrap_err());
+    greenroom::timeout(Duration::from_millis(20), || stream.read(&mut [0])).unwrap_err();
     assert!(start.elapsed() >= Duration::from_millis(20));
     settle();
 }

@@ -93,8 +93,8 @@ fn literals_start_no_thread() {
 #[test]
 fn a_lookup_is_within_the_timeout_of_a_connect() {
     let start = std::time::Instant::now();
-    greenroom::timeout(Duration::from_millis(10), || TcpStream::connect("slow-connect.test:80")).unwrap_err();
-    assert!(start.elapsed() < SLOW);
+    greenroom::timeout(Duration::from_millis(10), || TcpStream::connect("slow-for-ever.test:80")).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn in_a_storm(f: impl FnOnce()) {
     f();
     stop.store(true, Ordering::Relaxed);
     storm.join().unwrap();
-    assert!(SIGNALS.load(Ordering::Relaxed) > before + 100);
+    assert!(SIGNALS.load(Ordering::Relaxed) > before);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn waits_last_as_long_as_they_should() {
             assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 
             let (one, other) = UnixDatagram::pair().unwrap();
-            let sender = spawn(move || (0..2000_u32).for_each(|i| drop(one.send(&i.to_ne_bytes()).unwrap())));
+            let sender = spawn(move || (0..2000_u32).for_each(|i| assert_eq!(one.send(&i.to_ne_bytes()).unwrap(), 4)));
             for i in 0..2000_u32 {
                 let mut buf = [0; 4];
                 other.recv(&mut buf).unwrap();

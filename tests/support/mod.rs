@@ -1,5 +1,5 @@
 //! What the net tests share: how a concurrent body is run, and addresses to run it on.
-#![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of this")]
 
 use greenroom::net::{SocketAddr, TcpListener, TcpStream};
 use std::io;
@@ -10,11 +10,11 @@ use std::rc::Rc;
 mod channel;
 mod process;
 
-pub(crate) use channel::{Receiver, Sender, channel};
+pub(crate) use channel::{Sender, channel};
 pub(crate) use process::{descriptors, in_child, limit_descriptors, native_threads};
 
 /// How a body runs concurrently: each test crate says.
-pub(crate) use crate::mode::{Handle, go};
+pub(crate) use crate::mode::go;
 
 /// Runs `f` with a free address for binding, of each family that this machine has.
 pub(crate) fn each_ip(mut f: impl FnMut(SocketAddr)) {
