@@ -465,11 +465,11 @@ enum Came {
 }
 use Came::{Ended, Suspended};
 
+/// The two parts of a new generator.
+type Parts<R, Y, C> = (Core, Rc<Cells<R, Y, C>>);
+
 /// Lays a body onto a new stack.
-fn lay_out<R: 'static, Y: 'static, C: 'static>(
-    stack_size: usize,
-    body: Body<R, Y, C>,
-) -> io::Result<(Core, Rc<Cells<R, Y, C>>)> {
+fn lay_out<R: 'static, Y: 'static, C: 'static>(stack_size: usize, body: Body<R, Y, C>) -> io::Result<Parts<R, Y, C>> {
     let stack = Stack::new(stack_size)?;
     let control = Rc::new(Control {
         boundary: Box::pin(Frame::boundary()),
@@ -513,12 +513,14 @@ impl Core {
     }
 
     /// Runs the body until it suspends or ends.
-    #[inline]
     #[track_caller]
     fn run(&mut self) -> Came {
         let coroutine = self.coroutine.as_mut().expect("only a generator that is not done is run");
         // One or the other for the whole of the call: a hub cannot come when one has gone.
-        let hub = if Hub::is_gone() { None } else { Some(Hub::here()) };
+        let hub = match Hub::get() {
+            None if Hub::is_gone() => None,
+            _ => Some(Hub::here()),
+        };
         let boundary = self.control.boundary.as_ref();
         match hub {
             None => self.control.resumed_panicking.set(std::thread::panicking()),

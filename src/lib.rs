@@ -1,6 +1,7 @@
 //! Green threads with automatic switching on I/O, on one thread.
 
 pub mod generator;
+pub mod greenlet;
 pub mod io;
 mod local;
 pub mod net;

@@ -145,6 +145,7 @@ impl Drop for Leave<'_> {
 }
 
 /// A generator's part of the chain, hung onto the resumer's while it runs.
+#[inline]
 pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
     let Kind::Boundary { owner, innermost, sealed, unwinding } = &boundary.kind else {
         unreachable!("a boundary is given")
@@ -169,6 +170,7 @@ pub(crate) fn enter_boundary(hub: &Hub, boundary: Pin<&Frame>) {
 }
 
 /// Takes the generator's part off again. `hub.current()` is the task that runs it now.
+#[inline]
 pub(crate) fn leave_boundary(hub: &Hub, boundary: Pin<&Frame>) {
     let Kind::Boundary { owner, innermost, sealed, unwinding } = &boundary.kind else {
         unreachable!("a boundary is given")
