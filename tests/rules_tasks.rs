@@ -491,11 +491,11 @@ fn spawn_later_leaves_no_timer_when_it_is_killed_before_its_start() {
 #[test]
 fn an_unpark_before_its_start_waits_for_a_later_task() {
     check(|| {
+        let begun = Instant::now();
         let later = spawn_later(3 * MS, || {
             park();
             "unparked"
         });
-        let begun = Instant::now();
         later.task().unpark();
         assert_eq!(later.join().unwrap(), "unparked");
         assert!(begun.elapsed() >= 3 * MS);
