@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let Some(what) = args.next() else { return };
     let number = |arg: Option<String>| arg.and_then(|arg| arg.parse::<u64>().ok()).unwrap_or(1);
     let (count, rounds) = (number(args.next()), number(args.next()));

@@ -24,8 +24,8 @@ fn with_little_memory(test: &str, body: impl FnOnce()) {
 }
 
 #[test]
-fn a_builder_gives_the_error_and_nothing_is_lost() {
-    with_little_memory("a_builder_gives_the_error_and_nothing_is_lost", || {
+fn a_builder_without_memory_gives_the_error_and_nothing_is_lost() {
+    with_little_memory("a_builder_without_memory_gives_the_error_and_nothing_is_lost", || {
         let held = Rc::new(());
         let mut tasks = Vec::new();
         let error = loop {
@@ -57,8 +57,8 @@ fn a_builder_gives_the_error_and_nothing_is_lost() {
 }
 
 #[test]
-fn spawn_and_scope_panic_with_the_reason() {
-    with_little_memory("spawn_and_scope_panic_with_the_reason", || {
+fn spawn_and_scope_without_memory_panic_with_the_reason() {
+    with_little_memory("spawn_and_scope_without_memory_panic_with_the_reason", || {
         let mut tasks = Vec::new();
         while let Ok(task) = Builder::new().spawn(park) {
             tasks.push(task);
