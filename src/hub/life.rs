@@ -48,6 +48,7 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
 
     header.ending.set(true);
     header.unwinding.set(false);
+    hub.review_unwinding();
     drop_locals(header);
     if header.attached.get() {
         task.put(result);
