@@ -516,6 +516,36 @@ fn rule_10_one_that_caught_a_panic_beside_an_unwinding_one_can_be_killed() {
 }
 
 #[test]
+fn rule_12_one_that_caught_a_panic_beside_an_unwinding_one_can_run_out_of_time() {
+    // As above, with nobody else left who would park.
+    check(|| {
+        struct Waits;
+        impl Drop for Waits {
+            fn drop(&mut self) {
+                sleep(MS);
+            }
+        }
+        let unwinding = spawn(|| {
+            let _waits = Waits;
+            park();
+        });
+        yield_now();
+        unwinding.kill_nowait();
+        yield_now();
+        // Due before the other's unwind is over, and after it.
+        let tasks = [Duration::ZERO, 3 * MS].map(|limit| {
+            spawn(move || {
+                drop(catch_unwind(|| panic_any("caught")));
+                timeout(limit, || sleep(EVER)).is_err()
+            })
+        });
+        for task in tasks {
+            assert!(task.join_timeout(2000 * MS).unwrap().unwrap());
+        }
+    });
+}
+
+#[test]
 fn rule_10_who_swallows_a_kill_meets_it_again() {
     check(|| {
         let count = Count::default();

@@ -209,6 +209,7 @@ impl Hub {
     /// Something became pending for this task: if it is parked and it can be raised there, the task is woken.
     fn nudge(&self, header: &Header) {
         header.attention.set(true);
+        self.review_unwinding();
         if !header.wait.is_parked() || !header.cancellable.get() {
             return;
         }
@@ -257,9 +258,7 @@ impl Hub {
     pub(crate) fn is_unwinding(&self, header: &Header) -> bool {
         if !std::thread::panicking() {
             header.unwinding.set(false);
-            if self.parked_unwinding.get() > 0 {
-                self.nobody_unwinds();
-            }
+            self.review_unwinding();
             return false;
         }
         if self.parked_unwinding.get() == 0 {
@@ -271,7 +270,15 @@ impl Hub {
 
 impl Hub {
     /// Corrects what was noted of tasks that caught a panic and parked while another one was parked in its unwind: until
-    /// that was over nothing told their case from its, and nothing could be raised in them.
+    /// that was over nothing told their case from its, and nothing could be raised in them. Called where an unwind may
+    /// be over, and where something becomes pending.
+    #[inline]
+    pub(super) fn review_unwinding(&self) {
+        if self.parked_unwinding.get() > 0 && !std::thread::panicking() {
+            self.nobody_unwinds();
+        }
+    }
+
     #[cold]
     fn nobody_unwinds(&self) {
         self.parked_unwinding.set(0);

@@ -49,6 +49,7 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
 
     header.ending.set(true);
     header.unwinding.set(false);
+    hub.review_unwinding();
     if header.has_extra() {
         drop_locals(header);
     }
