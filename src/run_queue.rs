@@ -75,6 +75,11 @@ impl<T: Copy> RunQueue<T> {
         self.ring[self.head.wrapping_add(index) & self.mask()]
     }
 
+    /// How many tasks were popped, less those put ahead; wraps around.
+    pub(crate) fn turns(&self) -> usize {
+        self.head
+    }
+
     /// How many tasks are ready.
     #[inline]
     pub(crate) fn len(&self) -> usize {

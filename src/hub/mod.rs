@@ -64,6 +64,8 @@ pub(crate) struct Hub {
     /// Calls that may still succeed at once before the running task has to go to the back of the queue.
     credit: Cell<u32>,
     last_poll: Cell<Instant>,
+    /// No poll before so many turns, while tasks are ready.
+    next_poll: Cell<usize>,
     /// When a timer last went off.
     last_alarm: Cell<Instant>,
     /// Tasks that are parked in the midst of an unwind (P1).
@@ -125,9 +127,13 @@ pub(crate) struct Spec {
 const POLL_EVERY: Duration = Duration::from_micros(100);
 /// So many switches fit between two looks at the clock, at most.
 const MAX_INTERVAL: u32 = 128;
-/// So many ticks lie between two polls, at least, whatever the polls put ahead of the queue, and however slow the calls are:
-/// 16 turns of a task that reads and writes once. A poll is then a small share of each.
-const MIN_BETWEEN_POLLS: u32 = 16 * (1 + 2 * TICKS_PER_CALL);
+/// So many tasks have their turn between two polls that find others ready, at least, whatever the polls put ahead of them.
+const MIN_BETWEEN_POLLS: usize = 16;
+/// So many switches fit between two looks at the clock, at least, however slow they are: a turn in which a task reads and
+/// writes once.
+const MIN_INTERVAL: u32 = 1 + 2 * TICKS_PER_CALL;
+/// So many follow a poll that found nobody ready: those that it woke share it.
+const AFTER_A_WAIT: u32 = 16 * MIN_INTERVAL;
 /// So many calls may succeed without a wait before the task yields.
 const CREDIT: u32 = 64;
 /// With so many timers set, two wake-ups for timers are no closer than this.
@@ -157,6 +163,7 @@ impl Hub {
             interval: Cell::new(MAX_INTERVAL),
             credit: Cell::new(CREDIT),
             last_poll: Cell::new(now),
+            next_poll: Cell::new(0),
             last_alarm: Cell::new(now),
             parked_unwinding: Cell::new(0),
             pins: Cell::new(0),
@@ -536,13 +543,17 @@ impl Hub {
         let interval = self.interval.get();
         if elapsed < POLL_EVERY && !self.shared.is_notified() {
             let grown = if elapsed < POLL_EVERY / 4 { interval * 2 } else { interval };
-            self.interval.set(grown.clamp(1, MAX_INTERVAL));
+            self.interval.set(grown.clamp(MIN_INTERVAL, MAX_INTERVAL));
             self.ticks.set(self.interval.get());
             return;
         }
         // The last interval took too long: look at the clock sooner.
         if elapsed > POLL_EVERY * 2 {
-            self.interval.set((interval / 2).max(1));
+            self.interval.set((interval / 2).max(MIN_INTERVAL));
+        }
+        if !self.ready.has_reached(self.next_poll.get()) {
+            self.ticks.set(self.interval.get());
+            return;
         }
 
         self.batching.set(true);
@@ -550,10 +561,11 @@ impl Hub {
         self.batching.set(false);
         let mut batch = self.batch.borrow_mut();
         self.ready.extend_front(&batch);
-        // What was put ahead must not keep the rest from running: no poll before some of them had their turn.
-        let ahead = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        // What was put ahead must not keep the rest from running: no poll before some of them had their turn. Turns are
+        // counted, not ticks, which the calls of those ahead would use up.
+        self.next_poll.set(self.ready.after(batch.len() + MIN_BETWEEN_POLLS));
         batch.clear();
-        self.ticks.set(self.interval.get().max(ahead.saturating_add(MIN_BETWEEN_POLLS)));
+        self.ticks.set(self.interval.get());
     }
 
     /// Nothing is ready: waits until something is.
@@ -584,7 +596,7 @@ impl Hub {
                 self.wake_idlers();
             }
         }
-        self.ticks.set(self.interval.get().max(MIN_BETWEEN_POLLS));
+        self.ticks.set(self.interval.get().max(AFTER_A_WAIT));
     }
 
     /// How long to sleep for a deadline. Where deadlines lie dense they are met together, a little late, for a wake-up
@@ -684,6 +696,16 @@ impl Ready {
 
     fn extend_front(&self, tasks: &[TaskRef]) {
         self.queue().extend_front(tasks);
+    }
+
+    /// The count of turns when `turns` more will have been given.
+    fn after(&self, turns: usize) -> usize {
+        self.queue().turns().wrapping_add(turns)
+    }
+
+    /// Whether the count of turns has come to `turns`.
+    fn has_reached(&self, turns: usize) -> bool {
+        self.queue().turns().wrapping_sub(turns) <= usize::MAX / 2
     }
 
     fn shuffle(&self, seed: u64) {
