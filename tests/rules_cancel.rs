@@ -570,9 +570,9 @@ fn rule_10_an_unwind_that_began_unseen_is_not_taken_for_anothers() {
         let victim = spawn(park);
         yield_now();
         first.task().unpark();
-        assert!(first.join().unwrap_err().is_killed());
-        victim.kill();
+        victim.kill_nowait();
         assert!(victim.join().unwrap_err().is_killed());
+        assert!(first.join().unwrap_err().is_killed());
         unseen.task().unpark();
         assert!(unseen.join().unwrap_err().is_panicked());
     });
