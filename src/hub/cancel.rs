@@ -216,6 +216,10 @@ impl Hub {
     /// Starts the unwind.
     fn raise(&self, header: &Header, cancelled: Cancelled) -> ! {
         header.wait.settle();
+        // Most kills say so where they are called; that of another thread cannot know whether the task has begun.
+        if cfg!(panic = "abort") {
+            panic!("greenroom: a task ends early only by unwinding, and this program is built with panic = \"abort\"");
+        }
         header.unwinding.set(true);
         std::panic::resume_unwind(Box::new(cancelled))
     }
