@@ -546,6 +546,39 @@ fn rule_12_one_that_caught_a_panic_beside_an_unwinding_one_can_run_out_of_time()
 }
 
 #[test]
+fn rule_10_an_unwind_that_began_unseen_is_not_taken_for_anothers() {
+    // The panic hook does not see `resume_unwind`, and `thread::panicking` was true before it, because of the first.
+    check(|| {
+        struct Waits;
+        impl Drop for Waits {
+            fn drop(&mut self) {
+                park();
+            }
+        }
+        let first = spawn(|| {
+            let _waits = Waits;
+            park();
+        });
+        yield_now();
+        first.kill_nowait();
+        yield_now();
+        let unseen = spawn(|| {
+            let _waits = Waits;
+            fail::<()>("unseen");
+        });
+        yield_now();
+        let victim = spawn(park);
+        yield_now();
+        first.task().unpark();
+        victim.kill_nowait();
+        assert!(victim.join().unwrap_err().is_killed());
+        assert!(first.join().unwrap_err().is_killed());
+        unseen.task().unpark();
+        assert!(unseen.join().unwrap_err().is_panicked());
+    });
+}
+
+#[test]
 fn rule_10_who_swallows_a_kill_meets_it_again() {
     check(|| {
         let count = Count::default();

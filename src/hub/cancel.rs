@@ -233,9 +233,22 @@ impl Hub {
         }
     }
 
+    /// Raises what woke the current task. That it could be was seen when the task parked, and it has not run since: to
+    /// ask again whether it unwinds would take another's unwind for its own, where that one began unseen, by a
+    /// `resume_unwind` of the user's, while a third was parked in its.
+    #[cold]
+    pub(crate) fn raise_what_woke(&self, header: &Header) -> ! {
+        let cancelled = pending(header).expect("what woke a task to be cancelled is still pending");
+        self.raise(header, cancelled)
+    }
+
     /// Starts the unwind.
     fn raise(&self, header: &Header, cancelled: Cancelled) -> ! {
         header.wait.settle();
+        // Most kills say so where they are called; that of another thread cannot know whether the task has begun.
+        if cfg!(panic = "abort") {
+            panic!("greenroom: a task ends early only by unwinding, and this program is built with panic = \"abort\"");
+        }
         header.unwinding.set(true);
         std::panic::resume_unwind(Box::new(cancelled))
     }

@@ -349,10 +349,7 @@ impl Hub {
         }
 
         match fired {
-            Some(Clause::CANCEL) => {
-                self.attend(&task);
-                unreachable!("what woke a task to be cancelled is still pending, and can be raised");
-            }
+            Some(Clause::CANCEL) => self.raise_what_woke(&task),
             Some(Clause::DEADLINE) => {
                 // W4: a kill wins over the deadline of the wait.
                 if task.attention.get() {
