@@ -92,10 +92,10 @@ impl<T: 'static> LocalKey<T> {
         if Hub::is_gone() {
             return Err(AccessError(()));
         }
-        let header = Hub::here().current();
+        let hub = Hub::here();
         let key = ptr::from_ref(self).addr();
         let find = || {
-            header
+            hub.current()
                 .peek_extra(|extra| {
                     let found = extra.locals.iter().find(|(other, _)| *other == key);
                     found.map(|(_, value)| value.clone())
@@ -105,14 +105,19 @@ impl<T: 'static> LocalKey<T> {
 
         let value = match find() {
             Some(value) => value,
-            None if header.ending.get() => return Err(AccessError(())),
+            None if hub.current().ending.get() => return Err(AccessError(())),
             None => {
                 let value: Rc<dyn Any> = Rc::new((self.init)());
-                // The initialiser may have used the key itself: then the value that is there stays.
-                find().unwrap_or_else(|| {
-                    header.with_extra(|extra| extra.locals.push((key, value.clone())));
-                    value
-                })
+                // The initialiser may have used the key itself: then the value that is there stays. In a greenlet it may even
+                // have come back in another task, which ends the greenlet; the first one is gone then.
+                match find() {
+                    Some(found) => found,
+                    None if hub.current().ending.get() => return Err(AccessError(())),
+                    None => {
+                        hub.current().with_extra(|extra| extra.locals.push((key, value.clone())));
+                        value
+                    }
+                }
             }
         };
         let value = value.downcast_ref().expect("a key's address belongs to one type");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use greenroom::generator::{Generator, Yielder};
 use greenroom::greenlet::{Event, Greenlet, GreenletExit, set_trace};
 use greenroom::testing::{live_stacks, live_tasks};
-use greenroom::{JoinError, sleep, spawn, timeout, yield_now};
+use greenroom::{JoinError, TaskId, sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(2);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -293,6 +293,50 @@ fn the_last_handle_ends_a_suspended_one() {
         assert!(panic_of(|| child.switch(2)).contains("another task"));
         drop(child);
         assert_eq!(log.borrow().len(), 6);
+    });
+}
+
+/// The initialiser of a task-local begins in one task and ends in another, when the first is gone.
+#[test]
+fn a_task_local_goes_to_the_task_in_which_its_initialiser_ends() {
+    greenroom::task_local! {
+        static KEY: TaskId = {
+            MADE.set(MADE.get() + 1);
+            let main = {
+                let me = Greenlet::<()>::current();
+                me.parent()
+            };
+            if let Some(main) = main {
+                drop(catch_unwind(AssertUnwindSafe(|| main.switch(()))));
+            }
+            greenroom::current().id()
+        };
+    }
+    thread_local! {
+        static MADE: Cell<u32> = const { Cell::new(0) };
+    }
+    clean(|| {
+        let first = spawn(|| {
+            let child = Greenlet::new(|()| KEY.with(|_| ()));
+            child.switch(()).unwrap();
+            child
+        });
+        let child = first.join().unwrap();
+        // What the first task left is used again.
+        let others: Vec<_> = (0..8).map(|_| spawn(greenroom::park)).collect();
+        yield_now();
+        let second = spawn(move || {
+            drop(child);
+            KEY.with(|id| *id == greenroom::current().id())
+        });
+        assert!(second.join().unwrap());
+        assert_eq!(MADE.get(), 1, "the second task found it made");
+        for other in &others {
+            other.kill_nowait();
+        }
+        for other in others {
+            assert!(other.join().unwrap_err().is_killed());
+        }
     });
 }
 
