@@ -175,20 +175,27 @@ impl<'scope> Scope<'scope, '_> {
     /// Kills every task and waits for their ends, whatever is pending for the caller. Where that cannot be done the process
     /// ends: a task that is left would go on with what its caller's frames held.
     fn end_all(&self) {
-        struct Abort;
+        struct Abort {
+            is_armed: bool,
+        }
         impl Drop for Abort {
             fn drop(&mut self) {
-                eprintln!("greenroom: a scope's tasks cannot be made to end, and borrow from its caller: the process aborts");
+                if !self.is_armed {
+                    return;
+                }
+                eprintln!(
+                    "greenroom: a scope's tasks cannot be made to end, and borrow from its caller: the process aborts"
+                );
                 std::process::abort();
             }
         }
-        let abort = Abort;
+        let mut abort = Abort { is_armed: true };
         while let Some(task) = self.last_running() {
             assert!(Hub::can_park(), "greenroom: a scope cannot wait for its tasks any more");
             self.kill_all();
             self.hub.join_for_good(task.header());
         }
-        std::mem::forget(abort);
+        abort.is_armed = false;
     }
 
     fn last_running(&self) -> Option<Task> {
