@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
@@ -27,6 +28,9 @@ use crate::task::{Builder, JoinHandle, Task};
 /// # Panics
 ///
 /// With the payload of the first task that panicked, or of `f`. If the system gives no memory for a task's stack.
+///
+/// If nothing can ever make the tasks end, the report of the deadlock is printed; if a kill does not end them either, the
+/// process aborts, for they borrow from the caller.
 ///
 /// # Examples
 ///
@@ -169,12 +173,25 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// Kills every task and waits for their ends, whatever is pending for the caller.
+    /// Kills every task and waits for their ends, whatever is pending for the caller. Where that cannot be done the process
+    /// ends: a task that is left would go on with what its caller's frames held.
     fn end_all(&self) {
+        struct Abort;
+        impl Drop for Abort {
+            fn drop(&mut self) {
+                eprintln!(
+                    "greenroom: a scope's tasks cannot be made to end, and borrow from its caller: the process aborts"
+                );
+                std::process::abort();
+            }
+        }
+        let abort = Abort;
         while let Some(task) = self.last_running() {
+            assert!(Hub::can_park(), "greenroom: a scope cannot wait for its tasks any more");
             self.kill_all();
             self.hub.join_for_good(task.header());
         }
+        let _ended = ManuallyDrop::new(abort);
     }
 
     fn last_running(&self) -> Option<Task> {

@@ -5,7 +5,7 @@ mod common;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use common::{Log, MS, OnDrop, check, fail, panic_of};
+use common::{Log, MS, OnDrop, check, fail, in_child, panic_of, stderr};
 use greenroom::{Builder, park, scope, shield, sleep, spawn, timeout, yield_now};
 
 // Rule 13: scope
@@ -275,4 +275,26 @@ fn rule_13_a_task_of_a_scope_that_was_killed_by_hand_leaves_the_others() {
         });
         assert_eq!(count.get(), 1);
     });
+}
+
+/// A task that nothing can end borrows from frames that a panic would unwind: neither may happen.
+#[test]
+fn rule_13_a_deadlocked_scope_whose_tasks_cannot_be_killed_never_returns() {
+    let output = in_child("rule_13_a_deadlocked_scope_whose_tasks_cannot_be_killed_never_returns", || {
+        let caught = catch_unwind(|| {
+            let borrowed = Box::new(1);
+            scope(|s| {
+                s.spawn(|| {
+                    shield(park);
+                    assert_eq!(*borrowed, 1);
+                });
+            });
+        });
+        // Not reached: the child would end well.
+        drop(caught);
+    });
+    let Some(output) = output else { return };
+    let text = stderr(&output);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("deadlock: the root waits") && text.contains("the process aborts"), "{text}");
 }
