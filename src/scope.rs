@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 
@@ -175,27 +176,22 @@ impl<'scope> Scope<'scope, '_> {
     /// Kills every task and waits for their ends, whatever is pending for the caller. Where that cannot be done the process
     /// ends: a task that is left would go on with what its caller's frames held.
     fn end_all(&self) {
-        struct Abort {
-            is_armed: bool,
-        }
+        struct Abort;
         impl Drop for Abort {
             fn drop(&mut self) {
-                if !self.is_armed {
-                    return;
-                }
                 eprintln!(
                     "greenroom: a scope's tasks cannot be made to end, and borrow from its caller: the process aborts"
                 );
                 std::process::abort();
             }
         }
-        let mut abort = Abort { is_armed: true };
+        let abort = Abort;
         while let Some(task) = self.last_running() {
             assert!(Hub::can_park(), "greenroom: a scope cannot wait for its tasks any more");
             self.kill_all();
             self.hub.join_for_good(task.header());
         }
-        abort.is_armed = false;
+        let _ended = ManuallyDrop::new(abort);
     }
 
     fn last_running(&self) -> Option<Task> {
