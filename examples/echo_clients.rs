@@ -23,7 +23,7 @@ struct Args {
     /// The server to talk to; without one, brings its own.
     server: Option<SocketAddr>,
     /// How many connections to hold at once.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, allow_negative_numbers = true)]
     connections: usize,
 }
 

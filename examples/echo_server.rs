@@ -18,7 +18,7 @@ use greenroom::net::{TcpListener, TcpStream};
 #[derive(Parser)]
 struct Args {
     /// The port to listen on; 0 takes a free one.
-    #[arg(default_value_t = 0)]
+    #[arg(default_value_t = 0, allow_negative_numbers = true)]
     port: u16,
 }
 

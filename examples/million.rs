@@ -21,7 +21,7 @@ use greenroom::{Builder, joinall, park, yield_now};
 #[derive(Parser)]
 struct Args {
     /// How many.
-    #[arg(default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(default_value_t = 1_000_000, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
     tasks: u64,
 }
 

@@ -1,8 +1,61 @@
-//! Green threads with automatic switching on I/O, on one thread.
+//! Green threads with automatic switching on I/O, on one thread: what gevent is to Python.
+//!
+//! A program is plain blocking code with the names of `std`. Where `std` would stop the thread, greenroom parks only the
+//! task, and the thread goes on with its other tasks. There is no `async`, and no runtime to start: the first call on a
+//! thread makes that thread's *hub*, and `main` is a task like the others, the *root*.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use greenroom::net::{TcpListener, TcpStream};
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! greenroom::spawn(move || -> std::io::Result<()> {
+//!     let (mut stream, _client) = listener.accept()?;
+//!     stream.write_all(b"hello")
+//! });
+//!
+//! let mut greeting = String::new();
+//! TcpStream::connect(address)?.read_to_string(&mut greeting)?;
+//! assert_eq!(greeting, "hello");
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! # Where to start
+//!
+//! | to | use |
+//! | --- | --- |
+//! | make tasks and wait for them | [`spawn`], [`JoinHandle`], [`joinall`], [`try_joinall`], [`iwait`] |
+//! | make tasks that borrow | [`scope()`] |
+//! | name a task, or give it a larger stack | [`Builder`] |
+//! | talk to others | [`net`] |
+//! | let time pass, or bound it | [`sleep`], [`timeout`] |
+//! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
+//! | end a program with all its tasks | [`run`] |
+//! | wait for a call by somebody | [`park`], [`Task::unpark`] |
+//! | have values for each task | [`task_local!`] |
+//! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |
+//! | write an iterator as a loop | [`generator`] |
+//! | switch by hand | [`greenlet`] |
+//!
+//! # What to know
+//!
+//! - A task stays on its thread, and all tasks of a thread take turns. They share `Rc` and `Cell`; what parks a task says so
+//!   under *Switching*, and between two such calls nobody else runs.
+//! - What blocks in `std` stops the thread with all its tasks: `std::net`, `thread::sleep`, a full or empty `mpsc` channel, a
+//!   contended `Mutex`, a `Condvar`, joining a thread. Files do so too, for as long as a disk takes.
+//! - A task that is killed, or whose time runs out, unwinds: its destructors run. With `panic = "abort"` both refuse.
+//! - A stack is 256 KiB; an overflow ends the process and names the task.
+//! - A root that waits for what cannot come any more panics with a list of all tasks and what they wait for.
+//!
+//! # Features and platforms
+//!
+//! No feature is on by default. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
+//! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
 
 pub mod generator;
 pub mod greenlet;
-pub mod io;
+mod io;
 mod local;
 pub mod net;
 mod scope;

@@ -604,7 +604,7 @@ fn rule_07_a_deadlock_report_gives_names_and_times() {
         yield_now();
         let task = parked.task();
         let report = panic_of(|| parked.join());
-        let expected = format!("'the parked one', {}:", spawned_at(line));
+        let expected = format!("'the parked one' (#{}), {}:", task.id(), spawned_at(line));
         let told = report.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("{report}"));
         assert!(told.contains(", waits for an unpark, for "), "{told}");
         assert!(told.ends_with('s'), "a time: {told}");

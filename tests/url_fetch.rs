@@ -46,8 +46,19 @@ fn a_failure_is_one_line_and_disturbs_nobody() {
         ["/good", "/short", "/chunk", "/garbage", "/mute", "/missing"].map(|path| format!("http://{server}{path}"));
     let [good, short, chunk, garbage, mute, missing] = &urls;
     let refused = format!("http://{refused}/");
-    let run =
-        run(&[good, short, chunk, garbage, mute, missing, &refused, "http://nosuchhost.invalid/", "nonsense", good]);
+    let run = run(&[
+        good,
+        short,
+        chunk,
+        garbage,
+        mute,
+        missing,
+        &refused,
+        "http://nosuchhost.invalid/",
+        "nonsense",
+        "http://127.0.0.1:99999/",
+        good,
+    ]);
 
     assert_eq!(run.code, 1, "{run:?}");
     assert_eq!(run.lines_about(good).len(), 2);
@@ -61,7 +72,8 @@ fn a_failure_is_one_line_and_disturbs_nobody() {
     run.one_line_about(&refused, "Connection refused");
     run.one_line_about("http://nosuchhost.invalid/", "cannot find host nosuchhost.invalid");
     run.one_line_about("nonsense", "bad uri");
-    assert!(run.stdout.contains("2 fetched, 8 failed"), "{run:?}");
+    run.one_line_about("http://127.0.0.1:99999/", "a port that is none");
+    assert!(run.stdout.contains("2 fetched, 9 failed"), "{run:?}");
     assert_eq!(run.stderr, "");
 }
 

@@ -58,11 +58,11 @@ struct Args {
     file: Vec<PathBuf>,
 
     /// How many URLs are fetched at once.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
 
     /// Seconds after which a URL is given up, redirects and body included.
-    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "60", allow_negative_numbers = true, value_parser = seconds)]
     timeout: Duration,
 
     /// Keeps the bodies in this directory, which is made if need be; names come from the URLs.
@@ -212,8 +212,11 @@ impl Plan {
 
 /// Reads a list of URLs. It is read to its end before the first task starts, so it may block the thread.
 fn read_list(file: &Path) -> Result<Vec<String>, String> {
-    let read = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
-    let text = read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text = if file == Path::new("-") {
+        io::read_to_string(io::stdin()).map_err(|error| format!("cannot read standard input: {error}"))?
+    } else {
+        fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?
+    };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(str::to_owned).collect())
 }
@@ -235,6 +238,9 @@ fn read_certificates(file: &Path) -> Result<RootCerts, String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if seconds.is_nan() || seconds <= 0.0 {
+        return Err("must be more than 0".into());
+    }
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| "too long".to_owned())?;
     if duration.is_zero() { Err("must be more than 0".into()) } else { Ok(duration) }
 }

@@ -44,6 +44,11 @@ struct GreenResolver;
 impl Resolver for GreenResolver {
     fn resolve(&self, uri: &Uri, config: &Config, limit: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let (scheme, authority) = uri.scheme().zip(uri.authority()).ok_or_else(|| not_a_url(uri))?;
+        // A port beyond 65535 is none to `http`, and would be replaced by the scheme's.
+        let place = authority.as_str().rsplit('@').next().unwrap_or_default();
+        if authority.port().is_none() && place.len() > authority.host().len() + 1 {
+            return Err(Error::BadUri(format!("{uri} has a port that is none")));
+        }
         let host = DefaultResolver::host_and_port(scheme, authority).ok_or_else(|| not_a_url(uri))?;
 
         let found = within(limit, || Ok(lookup_host(&host)))?

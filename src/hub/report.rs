@@ -33,6 +33,10 @@ impl Hub {
         out.push_str("\n  ");
         let _infallible = header.write_name(out);
         if !header.is_root() {
+            // The number too where there is a name: who waits for the task's end names it by that.
+            if out.ends_with('\'') {
+                let _infallible = write!(out, " (#{})", header.id);
+            }
             let _infallible = write!(out, ", spawned at {}", header.spawned_at);
         }
         let _infallible = write!(out, ", waits for {}, for {waited:.1?}", header.reason.get());
@@ -43,7 +47,8 @@ impl Hub {
 pub(super) fn describe_current(report: &mut overflow::Report<'_>) {
     let Some(hub) = Hub::get() else { return };
     let header = hub.current();
-    report.write_str("task ");
+    // The root's own stack is none of ours.
+    report.write_str(if header.is_root() { "a generator or greenlet of task " } else { "task " });
     let _nowhere_to_report = header.write_name(report);
     if !header.is_root() {
         let _nowhere_to_report = write!(
