@@ -11,11 +11,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use greenroom::net::{TcpListener, TcpStream};
-use greenroom::{JoinHandle, joinall, spawn};
+use greenroom::{JoinHandle, joinall, sleep, spawn};
 
 /// Holds many connections to an echo server and checks what comes back.
 #[derive(Parser)]
@@ -79,8 +79,12 @@ fn start_server() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     spawn(move || {
-        for stream in listener.incoming().flatten() {
-            spawn(move || io::copy(&mut &stream, &mut &stream));
+        for stream in listener.incoming() {
+            match stream {
+                Ok(stream) => drop(spawn(move || io::copy(&mut &stream, &mut &stream))),
+                // Out of descriptors, most likely: wait until some are free again.
+                Err(_) => sleep(Duration::from_millis(10)),
+            }
         }
     });
     Ok(address)

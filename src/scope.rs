@@ -117,13 +117,8 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// As [`spawn`](Self::spawn), with a name or a stack size.
-    ///
-    /// # Errors
-    ///
-    /// If the system gives no memory for a stack.
     #[track_caller]
-    pub fn spawn_with<T: 'scope>(
+    fn spawn_with<T: 'scope>(
         &'scope self,
         builder: Builder,
         body: impl FnOnce() -> T + 'scope,
@@ -209,6 +204,33 @@ impl<'scope> Scope<'scope, '_> {
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope").field("running", &self.running.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Makes a task of a scope, with this builder's name and stack size: see [`Scope::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no memory for a stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let lent = String::from("lent");
+    /// let len = greenroom::scope(|s| {
+    ///     let task = greenroom::Builder::new().name("reader".into()).spawn_scoped(s, || lent.len());
+    ///     task.unwrap().join().unwrap()
+    /// });
+    /// assert_eq!(len, 4);
+    /// ```
+    #[track_caller]
+    pub fn spawn_scoped<'scope, 'env, T: 'scope>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        body: impl FnOnce() -> T + 'scope,
+    ) -> std::io::Result<ScopedJoinHandle<'scope, T>> {
+        scope.spawn_with(self, body)
     }
 }
 

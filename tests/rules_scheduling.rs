@@ -575,7 +575,7 @@ fn rule_07_a_deadlock_names_every_task_its_reason_and_where_it_was_spawned() {
         let task = shielded.task();
         let joins_at = line!() + 2;
         let target = task.clone();
-        let joins = Builder::new().name("joins").spawn(move || target.kill()).unwrap();
+        let joins = Builder::new().name("joins".into()).spawn(move || target.kill()).unwrap();
 
         // It is not killed inside its shield, and waits there for ever.
         let report = panic_of(|| task.kill());
@@ -600,7 +600,7 @@ fn rule_07_a_deadlock_names_every_task_its_reason_and_where_it_was_spawned() {
 fn rule_07_a_deadlock_report_gives_names_and_times() {
     check(|| {
         let line = line!() + 1;
-        let parked = Builder::new().name("the parked one").spawn(park).unwrap();
+        let parked = Builder::new().name("the parked one".into()).spawn(park).unwrap();
         yield_now();
         let task = parked.task();
         let report = panic_of(|| parked.join());

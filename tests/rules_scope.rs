@@ -54,7 +54,7 @@ fn rule_13_results_come_through_scoped_handles() {
         let text = String::from("borrowed");
         let (value, killed) = scope(|s| {
             let value = s.spawn(|| &text[1..]);
-            let parked = s.spawn_with(Builder::new().name("parked"), park).unwrap();
+            let parked = Builder::new().name("parked".into()).spawn_scoped(s, park).unwrap();
             assert_eq!(parked.task().name().as_deref(), Some("parked"));
             yield_now();
             assert!(value.is_finished() && !parked.is_finished());

@@ -66,7 +66,7 @@ fn rule_08_a_panics_payload_arrives_whole() {
 #[test]
 fn rule_08_a_panic_is_reported_once_with_the_tasks_name() {
     let output = in_child("rule_08_a_panic_is_reported_once_with_the_tasks_name", || {
-        let named = Builder::new().name("the worker").spawn(|| panic!("first message")).unwrap();
+        let named = Builder::new().name("the worker".into()).spawn(|| panic!("first message")).unwrap();
         let error: JoinError = named.join().unwrap_err();
         assert_eq!(error.message(), Some("first message"));
         // Passed on, through a timeout, a scope and a join: not reported again.
@@ -790,7 +790,7 @@ fn current_is_the_root_outside_of_tasks() {
 fn a_builder_gives_names_and_the_place_of_the_spawn() {
     check(|| {
         let line = line!() + 1;
-        let task = Builder::new().name("a name").spawn(|| current().name()).unwrap();
+        let task = Builder::new().name("a name".into()).spawn(|| current().name()).unwrap();
         assert_eq!(task.task().name().as_deref(), Some("a name"));
         assert_eq!((task.task().spawned_at().file(), task.task().spawned_at().line()), (file!(), line));
         assert_eq!(task.join().unwrap().as_deref(), Some("a name"));

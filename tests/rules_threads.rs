@@ -210,7 +210,7 @@ fn rule_24_a_hub_handle_spawns_from_anywhere() {
         let lent = Lent::new();
         let there = lent.hub().spawn(|| thread::current().id()).join().unwrap();
         assert_ne!(there, thread::current().id());
-        let named = Builder::new().name("far away").spawn_on(lent.hub(), || current().name());
+        let named = Builder::new().name("far away".into()).spawn_on(lent.hub(), || current().name());
         assert_eq!(named.join().unwrap().as_deref(), Some("far away"));
         // In the order of sending; from plain threads and from tasks.
         let seen = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -115,7 +115,7 @@ pub fn spawn_later<T: 'static>(delay: Duration, body: impl FnOnce() -> T + 'stat
 ///
 /// ```
 /// let worker = greenroom::Builder::new()
-///     .name("worker")
+///     .name("worker".into())
 ///     .stack_size(1024 * 1024)
 ///     .spawn(|| greenroom::current().name().map(String::from))?;
 /// assert_eq!(worker.join().unwrap().as_deref(), Some("worker"));
@@ -135,8 +135,8 @@ impl Builder {
     }
 
     /// Names the task, for panics and reports. Names need not be unique.
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
-        self.name = Some(name.into().into_boxed_str());
+    pub fn name(mut self, name: String) -> Builder {
+        self.name = Some(name.into_boxed_str());
         self
     }
 
