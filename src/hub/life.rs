@@ -92,7 +92,7 @@ fn outcome(payload: Box<dyn Any + Send>) -> JoinError {
 }
 
 /// Runs code of the user's that nobody waits for: a panic in it is reported by the panic hook and ends there.
-fn quietly(f: impl FnOnce()) {
+pub(super) fn quietly(f: impl FnOnce()) {
     let mut result = catch_unwind(AssertUnwindSafe(f));
     // A payload's destructor may panic in its turn.
     while let Err(payload) = result {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::header::{ROOT_SLOT, TaskRef};
-use super::{Hub, Spec};
+use super::{Hub, Spec, life};
 use crate::reactor::{Link, Peer};
 use crate::remote::Mailbox;
 use crate::waiter::Clause;
@@ -206,10 +206,13 @@ impl Hub {
                     }
                 }
                 Message::Spawn(spec, body) => {
-                    // Without memory for a stack the body is dropped here, which tells whoever waits for it.
+                    // Without memory for a stack the body is dropped here, which tells whoever waits for it. A panic in that
+                    // would unwind the root, and take the other messages along (P2).
                     self.hold(|| {
-                        // SAFETY: the body borrows nothing.
-                        drop(unsafe { self.spawn(spec, None, body) });
+                        life::quietly(|| {
+                            // SAFETY: the body borrows nothing.
+                            drop(unsafe { self.spawn(spec, None, body) });
+                        });
                     });
                 }
                 Message::Unpark(task) => {
@@ -227,5 +230,35 @@ impl Hub {
             }
         }
         self.inbox.replace(inbox);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::Location;
+
+    #[test]
+    fn a_body_that_finds_no_stack_and_panics_when_dropped_stops_nobody() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a body's destructor");
+            }
+        }
+        let test = || {
+            let parked = crate::spawn(crate::park);
+            crate::yield_now();
+            let hub = Hub::here();
+            let bomb = Bomb;
+            let spec = Spec { name: None, stack_size: usize::MAX, spawned_at: Location::caller() };
+            let spawn = Message::Spawn(spec, Box::new(move || drop(bomb)));
+            assert!(hub.shared.send(spawn).is_ok());
+            assert!(
+                hub.shared.send(Message::Unpark(hub.remote_task(TaskRef::from_header(parked.task().header())))).is_ok()
+            );
+            parked.join().unwrap();
+        };
+        std::thread::spawn(test).join().unwrap();
     }
 }
