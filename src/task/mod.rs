@@ -285,9 +285,7 @@ impl Task {
             return;
         }
         if cfg!(panic = "abort") && header.state.get() == State::Started {
-            panic!(
-                "greenroom: a task that has begun can only be killed by unwinding, and this program is built with panic = \"abort\""
-            );
+            panic!("{NO_KILL}");
         }
         // A hub that is gone has left its tasks as they are, for ever.
         if let Some(hub) = Hub::get() {
@@ -387,6 +385,9 @@ fn wait_for_end(header: &Header, deadline: Option<Instant>) -> bool {
     }
     true
 }
+
+/// Why there is no kill where nothing unwinds (rule 11).
+const NO_KILL: &str = "greenroom: a task that has begun can only be killed by unwinding, and this program is built with panic = \"abort\"";
 
 /// What [`Task::link`] gives: the means to take the link back.
 #[derive(Debug)]
