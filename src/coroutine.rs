@@ -34,7 +34,7 @@ impl Coroutine {
     /// # Safety
     ///
     /// - What `body` borrows lives until the coroutine is done, dropped before its first resume, or for ever if leaked.
-    /// - `body` does not unwind: a panic would come out of `resume`, in the hub.
+    /// - `body` does not unwind: at the bottom of the stack a panic aborts the process.
     #[inline]
     pub(crate) unsafe fn new(stack: Stack, body: impl FnOnce(&Suspender)) -> Coroutine {
         let body = move |yielder: &Yielder<(), ()>, ()| {
@@ -47,9 +47,9 @@ impl Coroutine {
         Coroutine { inner: ManuallyDrop::new(inner) }
     }
 
-    /// As [`new`](Self::new), for a body that borrows nothing. If it unwinds, that comes out of `resume`.
+    /// As [`new`](Self::new), for a body that borrows nothing. If it unwinds, the process aborts.
     pub(crate) fn owning(stack: Stack, body: impl FnOnce(&Suspender) + 'static) -> Coroutine {
-        // SAFETY: the body borrows nothing; its unwind is the caller's to meet.
+        // SAFETY: the body borrows nothing; an unwind ends the process before it can do harm.
         unsafe { Coroutine::new(stack, body) }
     }
 

@@ -8,8 +8,8 @@
 //! 4. The task counts as ended: joiners wake, watchers run.
 //! 5. Control returns to the hub for the last time, which takes stack and books back.
 //!
-//! A hub ends with its thread, before the thread's own destructors take away what its tasks may use (T3): it is
-//! registered to be torn down first, which kills and joins every task that is left. On the main thread nothing is
+//! A hub ends with its thread, which kills and joins every task that is left: before the thread-locals go that were used
+//! before the hub was made, after those that were first used later (T3). On the main thread nothing is
 //! torn down: the process is going away, as with native threads. Afterwards the thread has no hub, and never gets another.
 
 use std::any::Any;
