@@ -32,6 +32,9 @@ fn main() {
             let new = greenroom::spawn(|| ());
             greenroom::killall([&new, &later]);
             assert!(new.join().unwrap_err().is_killed());
+            let remote = greenroom::HubHandle::current().spawn(|| ());
+            remote.kill_nowait();
+            assert!(remote.join().unwrap_err().is_killed());
             let mut number = 1;
             greenroom::scope(|s| drop(s.spawn(|| number += 1)));
             assert_eq!(number, 2);
