@@ -26,6 +26,7 @@ use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Hub;
@@ -43,6 +44,7 @@ pub(crate) struct Frame {
 enum Kind {
     /// Ends when fired: a timeout, a scope with a failed task.
     Block {
+        number: u64,
         fired: Cell<bool>,
         deadline: Option<Instant>,
         task: *const Header,
@@ -62,14 +64,17 @@ enum Kind {
 /// The private payload of an unwind that cancels.
 pub(crate) enum Cancelled {
     Kill,
-    /// Up to the block at this address.
-    Block(usize),
+    /// Up to the block with this number.
+    Block(u64),
 }
 
 impl Frame {
     /// A block of the current task that ends when fired.
     pub(crate) fn block(hub: &Hub, deadline: Option<Instant>) -> Frame {
-        Frame::new(Kind::Block { fired: Cell::new(false), deadline, task: hub.current().as_ptr() })
+        // Its name among all blocks of the process, ever: a payload that is caught and kept must not fit a later block.
+        static BLOCKS: AtomicU64 = AtomicU64::new(0);
+        let number = BLOCKS.fetch_add(1, Ordering::Relaxed);
+        Frame::new(Kind::Block { number, fired: Cell::new(false), deadline, task: hub.current().as_ptr() })
     }
 
     pub(crate) fn shield() -> Frame {
@@ -92,12 +97,14 @@ impl Frame {
 
     /// What an unwind up to this block carries.
     fn payload(&self) -> Cancelled {
-        Cancelled::Block(ptr::from_ref(self).addr())
+        let Kind::Block { number, .. } = self.kind else { unreachable!("only blocks are unwound to") };
+        Cancelled::Block(number)
     }
 
     /// Whether an unwind's payload is meant for this block.
     pub(crate) fn is_target_of(&self, payload: &(dyn Any + Send)) -> bool {
-        matches!(payload.downcast_ref(), Some(Cancelled::Block(address)) if *address == ptr::from_ref(self).addr())
+        let Kind::Block { number, .. } = self.kind else { return false };
+        matches!(payload.downcast_ref(), Some(Cancelled::Block(other)) if *other == number)
     }
 
     /// Runs `f` inside this frame, as the innermost one of the current task.

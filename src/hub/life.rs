@@ -15,6 +15,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -93,10 +94,10 @@ fn outcome(payload: Box<dyn Any + Send>) -> JoinError {
 
 /// Runs code of the user's that nobody waits for: a panic in it is reported by the panic hook and ends there.
 pub(super) fn quietly(f: impl FnOnce()) {
-    let mut result = catch_unwind(AssertUnwindSafe(f));
-    // A payload's destructor may panic in its turn.
-    while let Err(payload) = result {
-        result = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else { return };
+    // A payload's destructor may panic in its turn, and what comes of that may do so for ever: it is left alone.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        let _leaked = ManuallyDrop::new(again);
     }
 }
 

@@ -244,7 +244,7 @@ fn class_for(size: usize) -> io::Result<u32> {
 /// Bytes from one slot of a class to the next: its usable bytes and one page of guard.
 #[inline]
 fn stride_of(class: u32) -> usize {
-    (SMALLEST << class) + memory::page_size()
+    (SMALLEST << class).next_multiple_of(memory::page_size()) + memory::page_size()
 }
 
 const SMALLEST: usize = 16 * 1024;

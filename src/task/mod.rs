@@ -169,6 +169,15 @@ impl Builder {
         Ok(JoinHandle::new(task))
     }
 
+    #[track_caller]
+    fn spec(self) -> Spec {
+        Spec {
+            name: self.name,
+            stack_size: self.stack_size.unwrap_or(crate::stack::DEFAULT_SIZE),
+            spawned_at: Location::caller(),
+        }
+    }
+
     /// Makes a task whose body may borrow.
     ///
     /// # Safety
@@ -180,11 +189,7 @@ impl Builder {
         start: Option<Instant>,
         body: impl FnOnce() -> T,
     ) -> io::Result<TaskRc<T>> {
-        let spec = Spec {
-            name: self.name,
-            stack_size: self.stack_size.unwrap_or(crate::stack::DEFAULT_SIZE),
-            spawned_at: Location::caller(),
-        };
+        let spec = self.spec();
         // SAFETY: passed on to the caller.
         unsafe { Hub::try_here()?.spawn(spec, start, body) }
     }

@@ -3,12 +3,11 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Builder;
 use crate::error::JoinError;
-use crate::hub::{Cancelled, Hub, Message, Promise, Reason, Remote, RemoteTask, Spec};
+use crate::hub::{Cancelled, Hub, Message, Promise, Reason, Remote, RemoteTask};
 
 /// A hub, for any thread: spawns tasks onto it.
 ///
@@ -53,18 +52,18 @@ impl HubHandle {
     /// Never.
     #[track_caller]
     pub fn spawn<T: Send + 'static>(&self, body: impl FnOnce() -> T + Send + 'static) -> RemoteJoinHandle<T> {
-        self.spawn_named(None, body)
+        self.spawn_as(Builder::new(), body)
     }
 
     #[track_caller]
-    fn spawn_named<T: Send + 'static>(
+    fn spawn_as<T: Send + 'static>(
         &self,
-        name: Option<Box<str>>,
+        builder: Builder,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> RemoteJoinHandle<T> {
         let packet = Arc::new(Packet { result: Promise::new(), stage: Mutex::new(Stage::Sent) });
         let job = Job { body, sender: Sender(packet.clone()) };
-        let spec = Spec { name, stack_size: crate::stack::DEFAULT_SIZE, spawned_at: Location::caller() };
+        let spec = builder.spec();
         // A message that is given back drops the sender, which ends the packet.
         drop(self.remote.send(Message::Spawn(spec, Box::new(move || job.run()))));
         RemoteJoinHandle { packet, remote: self.remote.clone() }
@@ -78,14 +77,14 @@ impl fmt::Debug for HubHandle {
 }
 
 impl Builder {
-    /// Makes a task on the hub of `hub`, with this builder's name; the stack has the default size.
+    /// Makes a task on the hub of `hub`, with this builder's name and stack size.
     #[track_caller]
     pub fn spawn_on<T: Send + 'static>(
         self,
         hub: &HubHandle,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> RemoteJoinHandle<T> {
-        hub.spawn_named(self.name, body)
+        hub.spawn_as(self, body)
     }
 }
 

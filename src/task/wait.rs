@@ -199,16 +199,18 @@ impl<W> Iterator for IWait<W> {
         if self.left == 0 {
             return None;
         }
-        let place = loop {
-            match self.inbox.pop() {
-                Some(place) => break place,
-                None if self.inbox.wait(self.deadline) => {}
-                None => break self.inbox.pop()?,
+        loop {
+            let place = match self.inbox.pop() {
+                Some(place) => place,
+                None if self.inbox.wait(self.deadline) => continue,
+                None => self.inbox.pop()?,
+            };
+            // An object that tells twice counts once.
+            if let Some((object, _told)) = self.objects[place].take() {
+                self.left -= 1;
+                return Some(object);
             }
-        };
-        self.left -= 1;
-        let (object, _told) = self.objects[place].take().expect("each object becomes ready once");
-        Some(object)
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
