@@ -45,6 +45,10 @@
 //! - What blocks in `std` stops the thread with all its tasks: `std::net`, `thread::sleep`, a full or empty `mpsc` channel, a
 //!   contended `Mutex`, a `Condvar`, joining a thread. Files do so too, for as long as a disk takes.
 //! - A task that is killed, or whose time runs out, unwinds: its destructors run. With `panic = "abort"` both refuse.
+//! - A task that is left when its thread ends is killed then and waited for; thread-locals that were first used after the
+//!   thread's hub was made may be gone by that time, and [`run`] ends tasks before. On the main thread, tasks that are left
+//!   stop with the process.
+//! - `thread::panicking` counts for the thread: it is true in one task while another is parked in its unwind.
 //! - A stack is 256 KiB; an overflow ends the process and names the task.
 //! - A root that waits for what cannot come any more panics with a list of all tasks and what they wait for.
 //!

@@ -4,7 +4,8 @@
 
 use crate::hub::Hub;
 
-/// Runs `f`; the tasks that were spawned meanwhile and are left when it returns are killed and joined before this does.
+/// Runs `f`; the tasks of this hub that were spawned meanwhile, by whomever, and are left when it returns are killed and joined
+/// before this does.
 ///
 /// The hub needs no such call: it is made by the first one that needs it. `run` is for when nothing may be left behind.
 ///
