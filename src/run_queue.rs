@@ -109,16 +109,16 @@ impl<T: Copy> RunQueue<T> {
         self.ring.len().wrapping_sub(1)
     }
 
-    /// Makes room for `more` tasks.
+    /// Makes room for `more` tasks. The counts go on: whoever waits for a number of turns is not set back.
     #[cold]
     fn grow(&mut self, more: usize) {
         let len = self.len();
         let capacity = (len + more).next_power_of_two().max(FIRST_CAPACITY);
         let mut ring = vec![None; capacity].into_boxed_slice();
-        for (index, place) in ring[..len].iter_mut().enumerate() {
-            *place = self.peek(index);
+        for index in 0..len {
+            ring[self.head.wrapping_add(index) & (capacity - 1)] = self.peek(index);
         }
-        (self.ring, self.head, self.tail) = (ring, 0, len);
+        self.ring = ring;
     }
 
     #[cold]
@@ -225,5 +225,23 @@ mod tests {
         queue.shuffle(seed);
         (0..count).for_each(|task| queue.push_back(task));
         std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn turns_count_on_while_the_ring_grows() {
+        let mut queue = RunQueue::new();
+        for task in 0..1000 {
+            queue.push_back(task);
+            assert_eq!(queue.pop(), Some(task));
+        }
+        for task in 0..1000 {
+            queue.push_back(task);
+        }
+        assert_eq!(queue.turns(), 1000);
+        queue.extend_front(&[5; 500]);
+        assert_eq!(queue.turns(), 500);
+        assert!((0..500).all(|_| queue.pop() == Some(5)));
+        assert!((0..1000).all(|task| queue.pop() == Some(task)));
+        assert_eq!(queue.turns(), 2000);
     }
 }

@@ -381,6 +381,21 @@ fn rule_04_a_root_that_reads_what_is_always_ready_starves_nobody() {
     });
 }
 
+/// The count of turns was once set back where the queue grew, and no poll made before it had come as far again.
+#[test]
+fn rule_04_a_crowd_after_many_turns_delays_nothing() {
+    check(|| {
+        let begun = Instant::now();
+        amid(2, yields, || (0..2_000_000).for_each(|_| yield_now()));
+        let took = begun.elapsed();
+        amid(1000, yields, || {
+            let due = Instant::now() + MS;
+            sleep_until(due);
+            assert!(due.elapsed() < took / 3, "{:?} late, after turns that took {took:?}", due.elapsed());
+        });
+    });
+}
+
 #[test]
 fn rule_04_a_timeout_reaches_a_loop_of_yields() {
     check(|| {
