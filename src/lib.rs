@@ -63,8 +63,12 @@ mod io;
 mod local;
 pub mod net;
 mod scope;
+pub mod sync;
 mod task;
 mod time;
+
+mod line;
+mod store;
 
 mod hub;
 
@@ -78,6 +82,7 @@ mod waiter;
 
 mod clock;
 mod error;
+mod lock;
 mod stack;
 mod sys;
 
@@ -85,8 +90,8 @@ pub use error::{AccessError, Elapsed, JoinError};
 pub use local::LocalKey;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use task::{
-    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, Watch, current,
-    idle, iwait, joinall, killall, park, park_timeout, run, spawn, spawn_later, try_joinall, wait, yield_now,
+    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, current, idle,
+    iwait, joinall, killall, park, park_timeout, run, spawn, spawn_later, try_joinall, wait, yield_now,
 };
 pub use time::{shield, sleep, sleep_until, timeout};
 
