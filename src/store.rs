@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::hub::{Hub, Reason, Tell, Wakes};
-use crate::line::{self, List, Observers, Place};
+use crate::line::{self, Choice, List, Observers, Place, Taker};
 use crate::lock::{Guard, Lock};
 
 /// The order in which items come out.
@@ -35,7 +35,7 @@ pub(crate) trait Buffer {
 
 /// A buffer with those who wait at both of its sides.
 pub(crate) struct Store<B: Buffer> {
-    state: Lock<State<B>>,
+    pub(crate) state: Lock<State<B>>,
 }
 
 pub(crate) struct State<B: Buffer> {
@@ -92,7 +92,7 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn try_put(&self, item: B::Item) -> Result<(), PutError<B::Item>> {
         let mut wakes = Wakes::new();
         let mut state = self.state.lock();
-        state.accept(item, &mut wakes)
+        state.accept(item, Taker::Free, &mut wakes)
     }
 
     /// Puts an item, and waits for that up to the deadline.
@@ -101,7 +101,7 @@ impl<B: Buffer> Store<B> {
         let mut wakes = Wakes::new();
         let mut state = self.state.lock();
         let rendezvous = state.capacity == 0;
-        match state.accept(item, &mut wakes) {
+        match state.accept(item, Taker::Free, &mut wakes) {
             Ok(()) => {
                 drop(state);
                 drop(wakes);
@@ -131,7 +131,7 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn try_get(&self) -> Result<B::Item, GetError> {
         let mut wakes = Wakes::new();
         let mut state = self.state.lock();
-        state.take(&mut wakes).map(B::item)
+        state.take(Taker::Free, &mut wakes).map(B::item)
     }
 
     /// Gets an item, and waits for one up to the deadline.
@@ -140,7 +140,7 @@ impl<B: Buffer> Store<B> {
         let mut state = self.state.lock();
         {
             let mut wakes = Wakes::new();
-            match state.take(&mut wakes) {
+            match state.take(Taker::Free, &mut wakes) {
                 Err(GetError::Empty) => {}
                 done => {
                     drop(state);
@@ -156,7 +156,7 @@ impl<B: Buffer> Store<B> {
             }
             state = self.state.lock();
             let mut wakes = Wakes::new();
-            match state.take(&mut wakes) {
+            match state.take(Taker::Free, &mut wakes) {
                 Err(GetError::Empty) => {}
                 done => {
                     drop(state);
@@ -255,19 +255,20 @@ impl<B: Buffer> Store<B> {
 }
 
 impl<B: Buffer> State<B> {
-    /// Takes an item in, if somebody waits for it or there is room.
+    /// Takes an item in, if somebody waits for it or there is room. `Full` too if the taker has lost.
     #[inline]
-    fn accept(&mut self, item: B::Item, wakes: &mut Wakes) -> Result<(), PutError<B::Item>> {
+    fn accept(&mut self, item: B::Item, taker: Taker<'_>, wakes: &mut Wakes) -> Result<(), PutError<B::Item>> {
         if self.closed {
-            return Err(PutError::Closed(item));
+            return Err(if taker.win() { PutError::Closed(item) } else { PutError::Full(item) });
         }
         let mut item = Some(item);
         if !self.getters.is_empty() {
             let State { getters, buffer, .. } = self;
-            getters.serve(wakes, |slot| *slot = item.take().map(|item| buffer.place(item)));
+            let give = |slot: &mut Option<B::Slot>| *slot = item.take().map(|item| buffer.place(item));
+            getters.serve_for(taker, wakes, |_| true, give);
         }
         if let Some(item) = item {
-            if self.buffer.len() >= self.capacity {
+            if self.buffer.len() >= self.capacity || !taker.win() {
                 return Err(PutError::Full(item));
             }
             let slot = self.buffer.place(item);
@@ -278,24 +279,26 @@ impl<B: Buffer> State<B> {
         Ok(())
     }
 
-    /// Takes an item out, and fills its place from those who wait to put.
+    /// Takes an item out, and fills its place from those who wait to put. `Empty` too if the taker has lost.
     #[inline]
-    fn take(&mut self, wakes: &mut Wakes) -> Result<B::Slot, GetError> {
-        match self.buffer.remove() {
-            Some(slot) => {
-                if !self.putters.is_empty() {
-                    self.refill(wakes);
-                }
-                Ok(slot)
+    fn take(&mut self, taker: Taker<'_>, wakes: &mut Wakes) -> Result<B::Slot, GetError> {
+        if self.buffer.len() > 0 {
+            if !taker.win() {
+                return Err(GetError::Empty);
             }
-            None => match self.putters.serve(wakes, Option::take).flatten() {
-                Some(item) => {
-                    self.unfinished += 1;
-                    Ok(self.buffer.place(item))
-                }
-                None if self.closed => Err(GetError::Closed),
-                None => Err(GetError::Empty),
-            },
+            let slot = self.buffer.remove().expect("it is not empty");
+            if !self.putters.is_empty() {
+                self.refill(wakes);
+            }
+            return Ok(slot);
+        }
+        match self.putters.serve_for(taker, wakes, |_| true, Option::take).flatten() {
+            Some(item) => {
+                self.unfinished += 1;
+                Ok(self.buffer.place(item))
+            }
+            None if self.closed && taker.win() => Err(GetError::Closed),
+            None => Err(GetError::Empty),
         }
     }
 
@@ -326,7 +329,7 @@ impl<B: Buffer> State<B> {
 }
 
 /// The line of those who wait to get.
-struct Getters<'a, B: Buffer>(&'a Store<B>);
+pub(crate) struct Getters<'a, B: Buffer>(pub(crate) &'a Store<B>);
 
 impl<B: Buffer> Place<State<B>> for Getters<'_, B> {
     type Payload = Option<B::Slot>;
@@ -357,7 +360,7 @@ impl<B: Buffer> State<B> {
 }
 
 /// The line of those who wait to put.
-struct Putters<'a, B: Buffer>(&'a Store<B>);
+pub(crate) struct Putters<'a, B: Buffer>(pub(crate) &'a Store<B>);
 
 impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
     type Payload = Option<B::Item>;
@@ -370,6 +373,51 @@ impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
 
     /// The item is where it was to go.
     fn pass_on(&self, _: &mut State<B>, _: &mut Option<B::Item>, _: &mut Wakes) {}
+}
+
+/// Served with nothing: the store is closed and empty.
+impl<B: Buffer> Choice<State<B>> for Getters<'_, B> {
+    fn take_now(
+        &self,
+        state: &mut State<B>,
+        payload: &mut Option<B::Slot>,
+        taker: Taker<'_>,
+        wakes: &mut Wakes,
+    ) -> bool {
+        match state.take(taker, wakes) {
+            Ok(slot) => {
+                *payload = Some(slot);
+                true
+            }
+            Err(GetError::Closed) => true,
+            Err(GetError::Empty) => false,
+        }
+    }
+}
+
+/// Served with the item still there: the store is closed.
+impl<B: Buffer> Choice<State<B>> for Putters<'_, B> {
+    fn take_now(
+        &self,
+        state: &mut State<B>,
+        payload: &mut Option<B::Item>,
+        taker: Taker<'_>,
+        wakes: &mut Wakes,
+    ) -> bool {
+        let Some(item) = payload.take() else { return false };
+        match state.accept(item, taker, wakes) {
+            Ok(()) => true,
+            Err(PutError::Closed(item)) => {
+                *payload = Some(item);
+                true
+            }
+            Err(PutError::Full(item)) => {
+                *payload = Some(item);
+                state.observers.tell(wakes);
+                false
+            }
+        }
+    }
 }
 
 struct Joiners;
