@@ -51,7 +51,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
     ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
-    ("loom::", &["remote.rs", "remote/"]),
+    ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
 /// The files and folders that may hold `unsafe` code. All other files forbid it.
