@@ -33,7 +33,7 @@ use crate::clock;
 use crate::hub::{Hub, Outcome, Reason};
 use crate::reactor::{self, Entry, Side};
 use crate::sys;
-use crate::waiter::{Clause, End};
+use crate::waiter::{Clause, End, Waiter};
 
 /// Which way a call moves bytes: the waiters of each direction queue apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,64 @@ pub(crate) struct Source<S: AsFd> {
     /// The descriptor's life began outside: whether the poller knows it has to be asked, once.
     unverified: AtomicBool,
     mode: Arc<Mode>,
+}
+
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net).
+pub trait Pollable {
+    #[doc(hidden)]
+    fn awaited(&self) -> Awaited<'_>;
+}
+
+/// A descriptor in the hands of those who wait for it.
+#[doc(hidden)]
+pub struct Awaited<'a>(pub(crate) &'a dyn Awaitable);
+
+impl std::fmt::Debug for Awaited<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Awaited").finish_non_exhaustive()
+    }
+}
+
+/// A descriptor that is one of several things to wait for.
+pub(crate) trait Awaitable {
+    /// Whether a call in this direction would not block (poll(2)); yes also where it would fail.
+    fn is_ready(&self, direction: Direction) -> bool;
+
+    /// Stands in the direction's queue with `waiter` while `inner` runs, which parks for this and other things. False, and
+    /// `inner` is not run: it is ready now.
+    fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool>;
+}
+
+impl<S: AsFd> Awaitable for Source<S> {
+    fn is_ready(&self, direction: Direction) -> bool {
+        self.is_ready_now(direction)
+    }
+
+    fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool> {
+        /// Who was woken for the descriptor and does not use it passes the turn on.
+        struct PassOn<'a>(&'a Side, &'static Hub);
+        impl Drop for PassOn<'_> {
+            fn drop(&mut self) {
+                if self.0.ready.get() {
+                    self.0.waiters.offer(|waiter| self.1.fire(waiter));
+                }
+            }
+        }
+        let hub = Hub::try_here()?;
+        let entry = match self.entry(hub) {
+            Some(entry) => entry,
+            None => self.register(hub)?,
+        };
+        let side = entry.side(direction);
+        // What comes from here on makes a new edge; what came before is seen now.
+        if self.is_ready_now(direction) {
+            return Ok(false);
+        }
+        side.ready.set(false);
+        let _pass_on = PassOn(side, hub);
+        side.waiters.while_linked(waiter, End::Back, || hub.on_io(inner));
+        Ok(true)
+    }
 }
 
 /// How the open file behind a descriptor behaves; shared by its clones, as the kernel shares it.
@@ -271,6 +329,17 @@ impl<S: AsFd> Source<S> {
             }
         }
         Ok(true)
+    }
+
+    /// As in [`Awaitable`].
+    fn is_ready_now(&self, direction: Direction) -> bool {
+        loop {
+            match sys::poll_fd(self.fd(), direction.poll_events(), Some(Duration::ZERO)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+                Ok(ready) => return ready,
+            }
+        }
     }
 
     /// Parks until the descriptor may be ready, or the direction's own timeout, counted from the first park, runs out.

@@ -63,6 +63,7 @@ mod io;
 mod local;
 pub mod net;
 mod scope;
+pub mod select;
 pub mod sync;
 mod task;
 mod time;

@@ -413,7 +413,9 @@ impl<B: Buffer> Choice<State<B>> for Putters<'_, B> {
             }
             Err(PutError::Full(item)) => {
                 *payload = Some(item);
-                state.observers.tell(wakes);
+                if matches!(taker, Taker::Of(..)) {
+                    state.observers.tell(wakes);
+                }
                 false
             }
         }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
+    (6, "select", &["io"]),
     (6, "net", &["io"]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
@@ -50,7 +51,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
     ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
-    ("loom::", &["remote.rs", "remote/"]),
+    ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
 /// The files and folders that may hold `unsafe` code. All other files forbid it.

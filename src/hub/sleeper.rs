@@ -88,6 +88,14 @@ impl Sleeper {
         }
     }
 
+    /// The wait as its own thread sees it; none of a native thread without a hub.
+    pub(crate) fn waiter(&self, clause: Clause) -> Option<Waiter> {
+        match self {
+            Sleeper::Task { hub, generation } => Some(hub.current().waiter(*generation, clause)),
+            Sleeper::Native(_) => None,
+        }
+    }
+
     /// Parks until woken (from another thread perhaps, if it is `shared`), or until the deadline; unwinds if the task is cancelled. A native thread is woken by what belongs to
     /// its earlier waits too: `over` tells whether this one has ended, and has been true before each wake-up that counts.
     #[inline]
