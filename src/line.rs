@@ -415,6 +415,11 @@ impl Observers {
         Observers { list: Vec::new(), last: 0 }
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Gives the key to take it back.
     pub(crate) fn add(&mut self, tell: Tell) -> u64 {
         self.last += 1;

@@ -22,7 +22,8 @@ use crate::io::Direction;
 pub use crate::io::Pollable;
 use crate::line::{self, Choice, Claim, Several, Taker};
 use crate::lock::Lock;
-use crate::store::{Buffer, Putters, Store};
+use crate::store::{Buffer, Getters, Putters, Store};
+use crate::sync::{Permit, Semaphore, mpsc};
 use crate::task::Task;
 use crate::waiter::Clause;
 
@@ -339,21 +340,24 @@ fn shuffled(len: usize) -> impl Iterator<Item = usize> {
 const MOST: usize = 64;
 
 /// An operation on something that hands out to those who stand in line.
-struct InLine<'a, S, P: Choice<S>, O> {
+struct InLine<'a, S, P: Choice<S>, F> {
     place: P,
     lock: &'a Lock<S>,
     payload: Option<P::Payload>,
     done: bool,
-    output: fn(P::Payload) -> O,
+    output: F,
 }
 
-impl<'a, S, P: Choice<S> + Copy, O> InLine<'a, S, P, O> {
-    fn new(place: P, lock: &'a Lock<S>, payload: P::Payload, output: fn(P::Payload) -> O) -> Self {
+impl<'a, S, P: Choice<S> + Copy, F> InLine<'a, S, P, F> {
+    fn new<O>(place: P, lock: &'a Lock<S>, payload: P::Payload, output: F) -> Self
+    where
+        F: FnOnce(P::Payload) -> O,
+    {
         InLine { place, lock, payload: Some(payload), done: false, output }
     }
 }
 
-impl<S, P: Choice<S> + Copy, O> Operation for InLine<'_, S, P, O> {
+impl<S, P: Choice<S> + Copy, F> Operation for InLine<'_, S, P, F> {
     fn attempt(&mut self) -> bool {
         let payload = self.payload.as_mut().expect("it is taken by `finish`");
         let mut wakes = Wakes::new();
@@ -368,7 +372,7 @@ impl<S, P: Choice<S> + Copy, O> Operation for InLine<'_, S, P, O> {
     }
 }
 
-impl<S, P: Choice<S> + Copy, O> Outcome for InLine<'_, S, P, O> {
+impl<S, P: Choice<S> + Copy, O, F: FnOnce(P::Payload) -> O> Outcome for InLine<'_, S, P, F> {
     type Output = O;
 
     fn finish(mut self) -> Option<O> {
@@ -411,6 +415,99 @@ impl<B: Buffer, E> Outcome for PutFrom<'_, B, E> {
             Some(item) => Err((self.error)(item)),
         })
     }
+}
+
+/// Something that items are received from: an `mpsc` receiver.
+pub trait Source {
+    /// What is received.
+    type Item;
+    /// What [`recv`] gives when nothing comes any more.
+    type Error;
+
+    #[doc(hidden)]
+    fn receiving(&self) -> impl Outcome<Output = Result<Self::Item, Self::Error>>;
+}
+
+/// Something that items are sent to: an `mpsc` sender.
+pub trait Sink {
+    /// What is sent.
+    type Item;
+    /// What gives an item back that can no longer be sent.
+    type Error;
+
+    #[doc(hidden)]
+    fn sending(&self, item: Self::Item) -> impl Outcome<Output = Result<(), Self::Error>>;
+
+    #[doc(hidden)]
+    fn sending_from<'a>(&'a self, place: &'a mut Option<Self::Item>) -> impl Outcome<Output = Result<(), Self::Error>>;
+}
+
+/// Waits until an item is received, or the senders are gone.
+pub fn recv<R: Source + ?Sized>(receiver: &R) -> impl Outcome<Output = Result<R::Item, R::Error>> {
+    receiver.receiving()
+}
+
+/// Waits until the item is sent, or the receiver is gone. Dropped, if another arm is chosen.
+pub fn send<S: Sink + ?Sized>(sender: &S, item: S::Item) -> impl Outcome<Output = Result<(), S::Error>> {
+    sender.sending(item)
+}
+
+/// As [`send`], for the item that a place holds; it stays there if another arm is chosen. A place without one waits for ever.
+pub fn send_from<'a, S: Sink + ?Sized>(
+    sender: &'a S,
+    place: &'a mut Option<S::Item>,
+) -> impl Outcome<Output = Result<(), S::Error>> + use<'a, S> {
+    sender.sending_from(place)
+}
+
+impl<T> Source for mpsc::Receiver<T> {
+    type Item = T;
+    type Error = mpsc::RecvError;
+
+    fn receiving(&self) -> impl Outcome<Output = Result<T, mpsc::RecvError>> {
+        InLine::new(Getters(self.store()), &self.store().state, None, |item: Option<T>| item.ok_or(mpsc::RecvError))
+    }
+}
+
+impl<T> Sink for mpsc::Sender<T> {
+    type Item = T;
+    type Error = mpsc::SendError<T>;
+
+    fn sending(&self, item: T) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
+        putting(self.store(), item, mpsc::SendError)
+    }
+
+    fn sending_from<'a>(&'a self, place: &'a mut Option<T>) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
+        PutFrom { store: self.store(), place, done: false, error: mpsc::SendError }
+    }
+}
+
+impl<T> Sink for mpsc::SyncSender<T> {
+    type Item = T;
+    type Error = mpsc::SendError<T>;
+
+    fn sending(&self, item: T) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
+        putting(self.store(), item, mpsc::SendError)
+    }
+
+    fn sending_from<'a>(&'a self, place: &'a mut Option<T>) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
+        PutFrom { store: self.store(), place, done: false, error: mpsc::SendError }
+    }
+}
+
+/// Puts an item of its own.
+fn putting<B: Buffer, E>(
+    store: &Store<B>,
+    item: B::Item,
+    error: fn(B::Item) -> E,
+) -> impl Outcome<Output = Result<(), E>> {
+    let output = move |left: Option<B::Item>| left.map_or(Ok(()), |item| Err(error(item)));
+    InLine::new(Putters(store), &store.state, Some(item), output)
+}
+
+/// Waits for a permit and takes it.
+pub fn acquire(semaphore: &Semaphore) -> impl Outcome<Output = Permit<'_>> {
+    InLine::new(semaphore, semaphore.line(), 1, |permits| Permit::of(semaphore, permits))
 }
 
 /// The end of a task.

@@ -375,6 +375,22 @@ impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
     fn pass_on(&self, _: &mut State<B>, _: &mut Option<B::Item>, _: &mut Wakes) {}
 }
 
+impl<B: Buffer> Clone for Getters<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buffer> Copy for Getters<'_, B> {}
+
+impl<B: Buffer> Clone for Putters<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buffer> Copy for Putters<'_, B> {}
+
 /// Served with nothing: the store is closed and empty.
 impl<B: Buffer> Choice<State<B>> for Getters<'_, B> {
     fn take_now(

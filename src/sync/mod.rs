@@ -7,10 +7,15 @@
 //! while it waits, or whose time runs out, leaves no trace; what it had been given just then goes to the next.
 
 pub mod mpsc;
+
+mod bounded_semaphore;
 mod mutex;
 mod poison;
 mod raw;
+mod semaphore;
 
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+pub use bounded_semaphore::{BoundedSemaphore, ReleaseError};
 pub use mutex::{Mutex, MutexGuard};
+pub use semaphore::{OwnedPermit, Permit, Semaphore};

@@ -148,6 +148,12 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    pub(crate) fn store(&self) -> &Store<Fifo<T>> {
+        &self.chan.store
+    }
+}
+
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         Sender { chan: self.chan.add_sender() }
@@ -223,6 +229,12 @@ impl<T> SyncSender<T> {
     }
 }
 
+impl<T> SyncSender<T> {
+    pub(crate) fn store(&self) -> &Store<Fifo<T>> {
+        &self.chan.store
+    }
+}
+
 impl<T> Clone for SyncSender<T> {
     fn clone(&self) -> SyncSender<T> {
         SyncSender { chan: self.chan.add_sender() }
@@ -263,6 +275,10 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
+    pub(crate) fn store(&self) -> &Store<Fifo<T>> {
+        &self.chan.store
+    }
+
     /// Receives an item, and waits for one.
     ///
     /// # Switching
