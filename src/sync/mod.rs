@@ -6,14 +6,20 @@
 //! All of it is first come, first served: who waits gets what he waits for before anybody who comes later. A task that is killed
 //! while it waits, or whose time runs out, leaves no trace; what it had been given just then goes to the next.
 
+mod async_result;
 mod bounded_semaphore;
+mod event;
 mod mutex;
 mod poison;
 mod raw;
+mod reentrant_mutex;
 mod semaphore;
 
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+pub use async_result::AsyncResult;
 pub use bounded_semaphore::{BoundedSemaphore, ReleaseError};
+pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
+pub use reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
