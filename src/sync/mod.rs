@@ -9,6 +9,7 @@
 mod async_result;
 mod bounded_semaphore;
 mod event;
+pub mod mpsc;
 mod mutex;
 mod poison;
 mod raw;
