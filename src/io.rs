@@ -116,7 +116,7 @@ impl<S: AsFd> Awaitable for Source<S> {
         }
         side.ready.set(false);
         let _pass_on = PassOn(side, hub);
-        side.waiters.while_linked(waiter, End::Back, || hub.on_io(inner));
+        side.waiters.while_linked(waiter, End::Back, || hub.on_outside(inner));
         Ok(true)
     }
 }
@@ -373,7 +373,7 @@ impl<S: AsFd> Source<S> {
         };
         let waiter = hub.arm(Clause(0));
         let side = entry.side(direction);
-        let outcome = side.waiters.while_linked(waiter, place, || hub.on_io(|| hub.park(reason, deadline)));
+        let outcome = side.waiters.while_linked(waiter, place, || hub.on_outside(|| hub.park(reason, deadline)));
         if entry.closed.get() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }

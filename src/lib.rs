@@ -68,7 +68,9 @@ pub mod sync;
 mod task;
 mod time;
 
+mod gate;
 mod line;
+mod promise;
 mod store;
 
 mod hub;

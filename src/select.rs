@@ -17,13 +17,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::gate::Choosers;
 use crate::hub::{self, Hub, Reason, Sleeper, Wakes};
 use crate::io::Direction;
 pub use crate::io::Pollable;
 use crate::line::{self, Choice, Claim, Several, Taker};
 use crate::lock::Lock;
 use crate::store::{Buffer, Getters, Putters, Store};
-use crate::sync::{Permit, Semaphore, mpsc};
+use crate::sync::{AsyncResult, Event, Permit, Semaphore, mpsc};
 use crate::task::Task;
 use crate::waiter::Clause;
 
@@ -45,6 +46,8 @@ use crate::waiter::Clause;
 /// | `recv(&receiver)` | `Result<T, RecvError>` | an item is received, or the senders are gone |
 /// | `send(&sender, value)` | `Result<(), SendError<T>>` | the value is taken, or the receiver is gone |
 /// | `send(&sender, from place)` | the same | as above; `place: Option<T>` keeps the value unless this arm is chosen |
+/// | `acquire(&semaphore)` | `Permit` | a permit is taken |
+/// | `wait(&event)`, `wait(&async_result)` | `()` | it is set |
 /// | `join(&task)` | `()` | the task has ended |
 /// | `readable(&socket)`, `writable(&socket)` | `()` | a call would not wait |
 ///
@@ -218,7 +221,7 @@ pub trait Operation {
     fn attempt(&mut self) -> bool;
 
     /// Stands in line for it while `inner` runs, which does not run if it can be done before. Notes whether it was done.
-    fn while_linked(&mut self, wait: &Wait<'_>, clause: u32, inner: &mut dyn FnMut());
+    fn while_linked(&mut self, choice: &Chosen<'_>, clause: u32, inner: &mut dyn FnMut());
 
     /// It woke the wait, and nothing else was done: it is.
     fn woken(&mut self) {}
@@ -240,11 +243,11 @@ pub trait Outcome: Operation {
 
 /// The wait of one `select!`.
 #[doc(hidden)]
-pub struct Wait<'a>(&'a Several);
+pub struct Chosen<'a>(&'a Several);
 
-impl fmt::Debug for Wait<'_> {
+impl fmt::Debug for Chosen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait").finish_non_exhaustive()
+        f.debug_struct("Chosen").finish_non_exhaustive()
     }
 }
 
@@ -282,7 +285,7 @@ fn stand_in_all(operations: &mut [&mut dyn Operation], clause: u32, several: &Se
     match operations.split_first_mut() {
         None => park(),
         Some((first, rest)) => {
-            first.while_linked(&Wait(several), clause, &mut || stand_in_all(rest, clause + 1, several, park));
+            first.while_linked(&Chosen(several), clause, &mut || stand_in_all(rest, clause + 1, several, park));
         }
     }
 }
@@ -366,9 +369,9 @@ impl<S, P: Choice<S> + Copy, F> Operation for InLine<'_, S, P, F> {
         self.done
     }
 
-    fn while_linked(&mut self, wait: &Wait<'_>, clause: u32, inner: &mut dyn FnMut()) {
+    fn while_linked(&mut self, choice: &Chosen<'_>, clause: u32, inner: &mut dyn FnMut()) {
         let payload = self.payload.as_mut().expect("it is taken by `finish`");
-        self.done = line::while_linked(self.place, self.lock, payload, wait.0, clause, inner);
+        self.done = line::while_linked(self.place, self.lock, payload, choice.0, clause, inner);
     }
 }
 
@@ -397,11 +400,11 @@ impl<B: Buffer, E> Operation for PutFrom<'_, B, E> {
         self.done
     }
 
-    fn while_linked(&mut self, wait: &Wait<'_>, clause: u32, inner: &mut dyn FnMut()) {
+    fn while_linked(&mut self, choice: &Chosen<'_>, clause: u32, inner: &mut dyn FnMut()) {
         if self.place.is_none() {
             return inner();
         }
-        self.done = line::while_linked(Putters(self.store), &self.store.state, self.place, wait.0, clause, inner);
+        self.done = line::while_linked(Putters(self.store), &self.store.state, self.place, choice.0, clause, inner);
     }
 }
 
@@ -510,6 +513,29 @@ pub fn acquire(semaphore: &Semaphore) -> impl Outcome<Output = Permit<'_>> {
     InLine::new(semaphore, semaphore.line(), 1, |permits| Permit::of(semaphore, permits))
 }
 
+/// Something that is waited for and not taken: an event, a result.
+pub trait Wait {
+    #[doc(hidden)]
+    fn waiting(&self) -> impl Outcome<Output = ()>;
+}
+
+/// Waits until an event is set, or a result is there.
+pub fn wait<W: Wait + ?Sized>(object: &W) -> impl Outcome<Output = ()> {
+    object.waiting()
+}
+
+impl Wait for Event {
+    fn waiting(&self) -> impl Outcome<Output = ()> {
+        InLine::new(Choosers(|| self.is_set()), self.gate().state(), (), |()| ())
+    }
+}
+
+impl<T> Wait for AsyncResult<T> {
+    fn waiting(&self) -> impl Outcome<Output = ()> {
+        InLine::new(Choosers(|| self.is_set()), self.gate().state(), (), |()| ())
+    }
+}
+
 /// The end of a task.
 struct Join {
     task: Task,
@@ -527,7 +553,7 @@ impl Operation for Join {
         self.done
     }
 
-    fn while_linked(&mut self, wait: &Wait<'_>, clause: u32, inner: &mut dyn FnMut()) {
+    fn while_linked(&mut self, choice: &Chosen<'_>, clause: u32, inner: &mut dyn FnMut()) {
         /// Takes the watcher back before the wait is over.
         struct Unwatch<'a>(&'a Task, u64);
         impl Drop for Unwatch<'_> {
@@ -536,7 +562,7 @@ impl Operation for Join {
             }
         }
         // Tasks have a hub, and are of this thread.
-        let (Some(hub), Some(waiter)) = (Hub::get(), wait.0.sleeper.waiter(Clause(clause))) else { return };
+        let (Some(hub), Some(waiter)) = (Hub::get(), choice.0.sleeper.waiter(Clause(clause))) else { return };
         let fire = move || {
             hub.fire(waiter);
         };
@@ -586,12 +612,12 @@ impl<S: Pollable + ?Sized> Operation for Readiness<'_, S> {
         self.done
     }
 
-    fn while_linked(&mut self, wait: &Wait<'_>, clause: u32, inner: &mut dyn FnMut()) {
-        let Some(waiter) = wait.0.sleeper.waiter(Clause(clause)) else { return };
+    fn while_linked(&mut self, choice: &Chosen<'_>, clause: u32, inner: &mut dyn FnMut()) {
+        let Some(waiter) = choice.0.sleeper.waiter(Clause(clause)) else { return };
         let waited = self.socket.awaited().0.while_awaited(self.direction, waiter, inner);
         // What cannot be waited for is a matter for the call that comes next. If something else won meanwhile, that counts.
         if !matches!(waited, Ok(true)) {
-            self.done = wait.0.claim.win(clause);
+            self.done = choice.0.claim.win(clause);
         }
     }
 

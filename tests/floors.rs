@@ -21,10 +21,12 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (5, "time", &[]),
     // The nouns.
     (4, "store", &["line", "task"]),
+    (4, "promise", &["gate"]),
+    (4, "gate", &["line"]),
     (4, "line", &[]),
     (4, "generator", &[]),
     (4, "greenlet", &[]),
-    (4, "task", &["line"]),
+    (4, "task", &["line", "promise"]),
     // The only code that switches.
     (3, "hub", &[]),
     // Three mechanisms that do not know each other.
@@ -66,6 +68,7 @@ const UNSAFE: &[&str] = &[
     "hub/",
     "line.rs",
     "sync/mutex.rs",
+    "sync/reentrant_mutex.rs",
     "task/mod.rs",
     "greenlet.rs",
     "scope.rs",

@@ -238,7 +238,7 @@ fn an_event_wakes() {
         });
         let (_sender, receiver) = channel::<()>();
         select! {
-            event(&event) => {}
+            wait(&*event) => {}
             recv(&receiver) -> _ => unreachable!(),
         }
         assert!(!event.is_set());
@@ -565,7 +565,7 @@ fn choosers_of_two_hubs_and_a_native_thread_share_items_and_permits_exactly() {
                     permit.forget();
                     taken.fetch_add(1, Ordering::Relaxed);
                 }
-                event(&stop) => return,
+                wait(&*stop) => return,
             }
         }
     };

@@ -42,7 +42,6 @@ mod cell;
 mod header;
 mod hook;
 mod life;
-mod promise;
 mod report;
 mod shared;
 mod sleeper;
@@ -51,7 +50,6 @@ pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
 pub(crate) use header::{Header, Reason, State, TaskRef};
-pub(crate) use promise::Promise;
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 pub(crate) use sleeper::{Sleeper, Target, Tell, Wakes};
 
@@ -75,8 +73,8 @@ pub(crate) struct Hub {
     parked_unwinding: Cell<usize>,
     /// Generators and greenlets that have begun and not ended: code on their stacks may hold on to the hub.
     pins: Cell<usize>,
-    /// Tasks that wait for a descriptor: while there are any, the hub can be woken from outside.
-    parked_on_io: Cell<usize>,
+    /// Tasks that wait for a descriptor or a native job: while there are any, the hub can be woken from outside.
+    parked_on_outside: Cell<usize>,
     /// Tasks that wait for an object which other threads may share.
     parked_on_shared: Cell<usize>,
     /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
@@ -175,7 +173,7 @@ impl Hub {
             last_alarm: Cell::new(now),
             parked_unwinding: Cell::new(0),
             pins: Cell::new(0),
-            parked_on_io: Cell::new(0),
+            parked_on_outside: Cell::new(0),
             parked_on_shared: Cell::new(0),
             held: Cell::new(false),
             batch: RefCell::default(),
@@ -474,16 +472,16 @@ impl Hub {
         self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))
     }
 
-    /// Counts the current task as waiting for a descriptor while `f` parks it.
-    pub(crate) fn on_io<R>(&self, f: impl FnOnce() -> R) -> R {
+    /// Counts the current task as waiting for a descriptor or a native job while `f` parks it.
+    pub(crate) fn on_outside<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Count<'a>(&'a Cell<usize>);
         impl Drop for Count<'_> {
             fn drop(&mut self) {
                 self.0.set(self.0.get() - 1);
             }
         }
-        self.parked_on_io.set(self.parked_on_io.get() + 1);
-        let _count = Count(&self.parked_on_io);
+        self.parked_on_outside.set(self.parked_on_outside.get() + 1);
+        let _count = Count(&self.parked_on_outside);
         f()
     }
 }
@@ -672,7 +670,7 @@ impl Hub {
     /// Whether the root waits and nothing can ever wake it (rule 7), but a thread that shares what a task waits for. The queue is
     /// empty and so are the timers.
     fn is_stuck(&self) -> bool {
-        self.parked_on_io.get() == 0 && !self.shared.has_handles() && !self.shared.is_notified()
+        self.parked_on_outside.get() == 0 && !self.shared.has_handles() && !self.shared.is_notified()
     }
 }
 

@@ -145,27 +145,6 @@ impl Drop for Remote {
     }
 }
 
-/// Fires one clause of one wait, from any thread. Firing twice, or late, does nothing.
-#[derive(Clone)]
-pub(crate) struct RemoteWaker {
-    remote: Remote,
-    task: RemoteTask,
-    generation: u32,
-    clause: Clause,
-}
-
-impl RemoteWaker {
-    /// Whether it is for this wait.
-    pub(super) fn is_for(&self, task: RemoteTask, generation: u32) -> bool {
-        self.task == task && self.generation == generation
-    }
-
-    pub(crate) fn wake(&self) {
-        // A hub that is gone has nobody left to wake.
-        let _gone = self.remote.send(Message::Fire(self.task, self.generation, self.clause));
-    }
-}
-
 impl Hub {
     pub(crate) fn remote(&self) -> Remote {
         Remote::new(&self.shared)
@@ -174,12 +153,6 @@ impl Hub {
     /// The current task's name for other threads.
     pub(crate) fn remote_task(&self, task: TaskRef) -> RemoteTask {
         RemoteTask { slot: task.slot.get(), id: task.id }
-    }
-
-    /// A waker for the current task's armed wait.
-    pub(crate) fn remote_waker(&self, clause: Clause) -> RemoteWaker {
-        let task = self.current();
-        RemoteWaker { remote: self.remote(), task: self.remote_task(task), generation: task.wait.generation(), clause }
     }
 
     fn find(&self, task: RemoteTask) -> Option<TaskRef> {

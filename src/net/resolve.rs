@@ -22,7 +22,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::hub::{Hub, Promise, Reason};
+use crate::hub::{Hub, Reason};
+use crate::promise::Promise;
 
 /// Looks up the addresses of `host`, each with `port`.
 pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -8,14 +8,20 @@
 
 pub mod mpsc;
 
+mod async_result;
 mod bounded_semaphore;
+mod event;
 mod mutex;
 mod poison;
 mod raw;
+mod reentrant_mutex;
 mod semaphore;
 
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+pub use async_result::AsyncResult;
 pub use bounded_semaphore::{BoundedSemaphore, ReleaseError};
+pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
+pub use reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
