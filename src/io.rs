@@ -69,6 +69,18 @@ pub trait Pollable {
     fn awaited(&self) -> Awaited<'_>;
 }
 
+macro_rules! pointers {
+    ($($pointer:ty),*) => {$(
+        impl<P: Pollable + ?Sized> Pollable for $pointer {
+            fn awaited(&self) -> Awaited<'_> {
+                (**self).awaited()
+            }
+        }
+    )*};
+}
+
+pointers!(&P, Box<P>, Rc<P>, Arc<P>);
+
 /// A descriptor in the hands of those who wait for it.
 #[doc(hidden)]
 pub struct Awaited<'a>(pub(crate) &'a dyn Awaitable);

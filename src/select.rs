@@ -14,6 +14,8 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -497,6 +499,44 @@ impl<T> Sink for mpsc::SyncSender<T> {
         PutFrom { store: self.store(), place, done: false, error: mpsc::SendError }
     }
 }
+
+/// What points to something that can be waited for can be waited for itself.
+macro_rules! pointers {
+    ($($pointer:ty),*) => {$(
+        impl<P: Source + ?Sized> Source for $pointer {
+            type Item = P::Item;
+            type Error = P::Error;
+
+            fn receiving(&self) -> impl Outcome<Output = Result<P::Item, P::Error>> {
+                (**self).receiving()
+            }
+        }
+
+        impl<P: Sink + ?Sized> Sink for $pointer {
+            type Item = P::Item;
+            type Error = P::Error;
+
+            fn sending(&self, item: P::Item) -> impl Outcome<Output = Result<(), P::Error>> {
+                (**self).sending(item)
+            }
+
+            fn sending_from<'a>(
+                &'a self,
+                place: &'a mut Option<P::Item>,
+            ) -> impl Outcome<Output = Result<(), P::Error>> {
+                (**self).sending_from(place)
+            }
+        }
+
+        impl<P: Wait + ?Sized> Wait for $pointer {
+            fn waiting(&self) -> impl Outcome<Output = ()> {
+                (**self).waiting()
+            }
+        }
+    )*};
+}
+
+pointers!(&P, Box<P>, Rc<P>, Arc<P>);
 
 /// Puts an item of its own.
 fn putting<B: Buffer, E>(

@@ -238,7 +238,7 @@ fn an_event_wakes() {
         });
         let (_sender, receiver) = channel::<()>();
         select! {
-            wait(&*event) => {}
+            wait(&event) => {}
             recv(&receiver) -> _ => unreachable!(),
         }
         assert!(!event.is_set());
@@ -293,7 +293,7 @@ fn a_reader_behind_a_select_that_chose_something_else_is_woken() {
             spawn(move || {
                 select! {
                     recv(&receiver) -> got => got.is_ok(),
-                    readable(&*server) => false,
+                    readable(&server) => false,
                 }
             })
         };
@@ -490,7 +490,7 @@ fn arguments_are_evaluated_once_in_order_and_temporaries_live() {
         let task = sleeper();
         select! {
             join({ note("one"); &task }) => {}
-            send({ note("two"); &sender.clone() }, { note("three"); 1 }) -> sent => sent.unwrap(),
+            send((note("two"), &sender.clone()).1, { note("three"); 1 }) -> sent => sent.unwrap(),
         }
         assert_eq!(log.take(), ["one", "two", "three"]);
         assert_eq!(receiver.recv(), Ok(1));
@@ -565,7 +565,7 @@ fn choosers_of_two_hubs_and_a_native_thread_share_items_and_permits_exactly() {
                     permit.forget();
                     taken.fetch_add(1, Ordering::Relaxed);
                 }
-                wait(&*stop) => return,
+                wait(&stop) => return,
             }
         }
     };
