@@ -460,44 +460,60 @@ impl<B: Buffer> fmt::Debug for Store<B> {
 
 /// First in, first out.
 #[derive(Debug)]
-pub(crate) struct Fifo<T>(VecDeque<T>);
+pub(crate) struct Fifo<T> {
+    /// The last of them has the place before `next`, and there is none missing.
+    items: VecDeque<T>,
+    /// Items that came back from getters, by their places, which are before all of `items`.
+    returned: VecDeque<(u64, T)>,
+    /// Counts the items that came; the place of the next.
+    next: u64,
+}
 
 impl<T> Fifo<T> {
     pub(crate) const fn new() -> Fifo<T> {
-        Fifo(VecDeque::new())
+        Fifo { items: VecDeque::new(), returned: VecDeque::new(), next: 0 }
     }
 }
 
 impl<T> Buffer for Fifo<T> {
     type Item = T;
-    type Slot = T;
+    type Slot = (u64, T);
 
     #[inline]
-    fn place(&mut self, item: T) -> T {
-        item
+    fn place(&mut self, item: T) -> (u64, T) {
+        let place = self.next;
+        self.next += 1;
+        (place, item)
     }
 
     #[inline]
-    fn insert(&mut self, item: T) {
-        self.0.push_back(item);
+    fn insert(&mut self, (place, item): (u64, T)) {
+        debug_assert_eq!(place + 1, self.next, "an item is inserted when it was given its place, or handed over");
+        self.items.push_back(item);
     }
 
     #[inline]
-    fn remove(&mut self) -> Option<T> {
-        self.0.pop_front()
+    fn remove(&mut self) -> Option<(u64, T)> {
+        if !self.returned.is_empty() {
+            return self.returned.pop_front();
+        }
+        let place = self.next - self.items.len() as u64;
+        Some((place, self.items.pop_front()?))
     }
 
-    fn restore(&mut self, item: T) {
-        self.0.push_front(item);
+    #[cold]
+    fn restore(&mut self, slot: (u64, T)) {
+        let at = self.returned.partition_point(|(place, _)| *place < slot.0);
+        self.returned.insert(at, slot);
     }
 
     #[inline]
     fn len(&self) -> usize {
-        self.0.len()
+        self.items.len() + self.returned.len()
     }
 
     #[inline]
-    fn item(item: T) -> T {
+    fn item((_, item): (u64, T)) -> T {
         item
     }
 }
