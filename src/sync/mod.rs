@@ -10,6 +10,24 @@ mod mutex;
 mod poison;
 mod raw;
 
+mod raw_rwlock;
+mod rwlock;
+
+mod condvar;
+
+mod barrier;
+
+mod lazy_lock;
+mod once;
+mod once_lock;
+mod raw_once;
+
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use lazy_lock::LazyLock;
 pub use mutex::{Mutex, MutexGuard};
+pub use once::{Once, OnceState};
+pub use once_lock::OnceLock;
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
