@@ -252,6 +252,21 @@ pub(crate) fn wait<P: Place<S>, S>(
     reason: Reason,
     deadline: Option<Instant>,
 ) -> Result<P::Payload, P::Payload> {
+    wait_after(place, lock, guard, payload, reason, deadline, drop)
+}
+
+/// As [`wait`]; `joined` is given the lock when the caller stands in line, to give it back, and may do what must not be done
+/// earlier. It does not switch.
+#[inline]
+pub(crate) fn wait_after<'a, P: Place<S>, S>(
+    place: P,
+    lock: &Lock<S>,
+    guard: Guard<'a, S>,
+    payload: P::Payload,
+    reason: Reason,
+    deadline: Option<Instant>,
+    joined: impl FnOnce(Guard<'a, S>),
+) -> Result<P::Payload, P::Payload> {
     // Given back before the payload is dropped, should the next line panic.
     let mut guard = guard;
     let sleeper = Sleeper::arm();
@@ -262,7 +277,7 @@ pub(crate) fn wait<P: Place<S>, S>(
     let leave = Leave { place, lock, node: &node, claim: &claim, payload: &payload, left: Cell::new(false) };
     // SAFETY: `leave` unlinks it before this frame dies.
     unsafe { leave.place.list(&mut guard).push_back(&node) };
-    drop(guard);
+    joined(guard);
 
     if claim.winner().is_some() {
         // Another thread was as quick as that.
