@@ -25,7 +25,7 @@ use crate::io::Direction;
 pub use crate::io::Pollable;
 use crate::line::{self, Choice, Claim, Several, Taker};
 use crate::lock::Lock;
-use crate::store::{Buffer, Getters, Putters, Store};
+use crate::store::{Buffer, Fifo, Getters, Putters, Store};
 use crate::sync::{AsyncResult, Event, Permit, Semaphore, mpsc};
 use crate::task::Task;
 use crate::waiter::Clause;
@@ -470,7 +470,9 @@ impl<T> Source for mpsc::Receiver<T> {
     type Error = mpsc::RecvError;
 
     fn receiving(&self) -> impl Outcome<Output = Result<T, mpsc::RecvError>> {
-        InLine::new(Getters(self.store()), &self.store().state, None, |item: Option<T>| item.ok_or(mpsc::RecvError))
+        InLine::new(Getters(self.store()), &self.store().state, None, |slot: Option<_>| {
+            slot.map(Fifo::item).ok_or(mpsc::RecvError)
+        })
     }
 }
 
