@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::{Hub, Outcome, Reason};
+use crate::hub::{Hub, Outcome, Reason, Tell};
 use crate::reactor::{self, Entry, Side};
 use crate::sys;
 use crate::waiter::{Clause, End, Waiter};
@@ -99,6 +99,11 @@ pub(crate) trait Awaitable {
     /// Stands in the direction's queue with `waiter` while `inner` runs, which parks for this and other things. False, and
     /// `inner` is not run: it is ready now.
     fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool>;
+
+    /// Has `ready` called once a call in this direction may not block: now, if that is so. Else gives a key to take it back.
+    fn watch(&self, direction: Direction, ready: &Tell) -> Option<u64>;
+
+    fn unwatch(&self, direction: Direction, key: u64);
 }
 
 impl<S: AsFd> Awaitable for Source<S> {
@@ -117,10 +122,7 @@ impl<S: AsFd> Awaitable for Source<S> {
             }
         }
         let hub = Hub::try_here()?;
-        let entry = match self.entry(hub) {
-            Some(entry) => entry,
-            None => self.register(hub)?,
-        };
+        let entry = self.entry_or_register(hub)?;
         let side = entry.side(direction);
         // What comes from here on makes a new edge; what came before is seen now.
         if self.is_ready_now(direction) {
@@ -130,6 +132,27 @@ impl<S: AsFd> Awaitable for Source<S> {
         let _pass_on = PassOn(side, hub);
         side.waiters.while_linked(waiter, End::Back, || hub.on_outside(inner));
         Ok(true)
+    }
+
+    fn watch(&self, direction: Direction, ready: &Tell) -> Option<u64> {
+        // What cannot be waited for is a matter for the call that comes next.
+        let entry = Hub::try_here().and_then(|hub| self.entry_or_register(hub)).ok();
+        match entry {
+            Some(entry) if !self.is_ready_now(direction) => {
+                entry.side(direction).ready.set(false);
+                Some(entry.side(direction).watch(ready.clone()))
+            }
+            _ => {
+                ready();
+                None
+            }
+        }
+    }
+
+    fn unwatch(&self, direction: Direction, key: u64) {
+        if let Some(entry) = Hub::get().and_then(|hub| self.entry(hub)) {
+            entry.side(direction).unwatch(key);
+        }
     }
 }
 
@@ -331,10 +354,7 @@ impl<S: AsFd> Source<S> {
                 }
             };
         };
-        let entry = match self.entry(hub) {
-            Some(entry) => entry,
-            None => self.register(hub)?,
-        };
+        let entry = self.entry_or_register(hub)?;
         while !entry.side(direction).ready.get() {
             if !self.park_until(hub, &entry, direction, deadline, End::Back)? {
                 return Ok(false);
@@ -399,6 +419,10 @@ impl<S: AsFd> Source<S> {
             return None;
         }
         hub.entry(self.fd(), self.generation)
+    }
+
+    fn entry_or_register(&self, hub: &Hub) -> io::Result<Rc<Entry>> {
+        self.entry(hub).map_or_else(|| self.register(hub), Ok)
     }
 
     #[cold]

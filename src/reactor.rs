@@ -22,7 +22,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -68,7 +69,6 @@ pub(crate) struct Entry {
 }
 
 /// One direction of a descriptor.
-#[derive(Debug)]
 pub(crate) struct Side {
     /// A call in this direction may succeed.
     pub(crate) ready: Cell<bool>,
@@ -76,7 +76,12 @@ pub(crate) struct Side {
     pub(crate) hung_up: Cell<bool>,
     /// Who waits, first come first served.
     pub(crate) waiters: WaitQueue,
+    /// Who wants to be told, once, and may wait for other things too.
+    watchers: RefCell<Vec<(u64, Watcher)>>,
 }
+
+/// Something to be called when a descriptor is ready; it does no more than note that.
+pub(crate) type Watcher = Arc<dyn Fn() + Send + Sync>;
 
 /// A hub, as seen by a thread that closes a descriptor registered there.
 pub(crate) trait Peer: Send + Sync {
@@ -240,13 +245,41 @@ impl Entry {
                 fire(waiter);
                 false
             });
+            side.tell_watchers();
         }
     }
 }
 
 impl Side {
     fn new() -> Side {
-        Side { ready: Cell::new(false), hung_up: Cell::new(false), waiters: WaitQueue::new() }
+        Side {
+            ready: Cell::new(false),
+            hung_up: Cell::new(false),
+            waiters: WaitQueue::new(),
+            watchers: RefCell::default(),
+        }
+    }
+
+    /// Has `watcher` called when the next edge comes, or the descriptor is closed. Gives the key to take it back.
+    pub(crate) fn watch(&self, watcher: Watcher) -> u64 {
+        // One in the whole process: the other hub's side of the same descriptor must not take it for its own.
+        static KEYS: AtomicU64 = AtomicU64::new(0);
+        let key = KEYS.fetch_add(1, Ordering::Relaxed);
+        self.watchers.borrow_mut().push((key, watcher));
+        key
+    }
+
+    pub(crate) fn unwatch(&self, key: u64) {
+        self.watchers.borrow_mut().retain(|(other, _)| *other != key);
+    }
+
+    fn tell_watchers(&self) {
+        if self.watchers.borrow().is_empty() {
+            return;
+        }
+        for (_, watcher) in self.watchers.take() {
+            watcher();
+        }
     }
 
     fn now_ready(&self, hung_up: bool, fire: impl FnMut(Waiter) -> bool) {
@@ -255,6 +288,13 @@ impl Side {
             self.hung_up.set(true);
         }
         self.waiters.offer(fire);
+        self.tell_watchers();
+    }
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Side").field("ready", &self.ready).finish_non_exhaustive()
     }
 }
 

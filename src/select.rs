@@ -20,14 +20,14 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::gate::Choosers;
-use crate::hub::{self, Hub, Reason, Sleeper, Wakes};
+use crate::hub::{self, Hub, Reason, Sleeper, Tell, Wakes};
 use crate::io::Direction;
 pub use crate::io::Pollable;
 use crate::line::{self, Choice, Claim, Several, Taker};
 use crate::lock::Lock;
 use crate::store::{Buffer, Fifo, Getters, Putters, Store};
 use crate::sync::{AsyncResult, Event, Permit, Semaphore, mpsc};
-use crate::task::Task;
+use crate::task::{Task, Waitable};
 use crate::waiter::Clause;
 
 /// Waits until one of several operations can be done, does that one, and runs its arm.
@@ -629,20 +629,52 @@ impl Outcome for Join {
     }
 }
 
-/// A descriptor's readiness.
-struct Readiness<'a, S: Pollable + ?Sized> {
+/// The readiness of a socket: an operation of [`select!`](crate::select!), and something to [`wait`](crate::wait()) for. Made by
+/// [`readable`] and [`writable`].
+pub struct Readiness<'a, S: ?Sized> {
     socket: &'a S,
     direction: Direction,
     done: bool,
 }
 
+impl<'a, S: ?Sized> Readiness<'a, S> {
+    /// The socket.
+    pub fn socket(&self) -> &'a S {
+        self.socket
+    }
+}
+
+impl<S: ?Sized> fmt::Debug for Readiness<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness").field("direction", &self.direction).finish_non_exhaustive()
+    }
+}
+
+impl<S: Pollable + ?Sized> Waitable for Readiness<'_, S> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.socket.awaited().0.watch(self.direction, ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.socket.awaited().0.unwatch(self.direction, key);
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn is_outside(&self) -> bool {
+        true
+    }
+}
+
 /// Waits until a read would not block, or would fail. Nothing is read.
-pub fn readable<S: Pollable + ?Sized>(socket: &S) -> impl Outcome<Output = ()> {
+pub fn readable<S: Pollable + ?Sized>(socket: &S) -> Readiness<'_, S> {
     Readiness { socket, direction: Direction::Read, done: false }
 }
 
 /// Waits until a write would not block, or would fail. Nothing is written.
-pub fn writable<S: Pollable + ?Sized>(socket: &S) -> impl Outcome<Output = ()> {
+pub fn writable<S: Pollable + ?Sized>(socket: &S) -> Readiness<'_, S> {
     Readiness { socket, direction: Direction::Write, done: false }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use greenroom::net::{TcpListener, TcpStream};
 use greenroom::sync::mpsc::{Receiver, RecvError, SendError, SyncSender, channel, sync_channel};
 use greenroom::sync::{Event, Semaphore};
-use greenroom::{JoinHandle, joinall, select, sleep, spawn, timeout, yield_now};
+use greenroom::{JoinHandle, Waitable, iwait, joinall, select, sleep, spawn, timeout, wait, yield_now};
 
 mod common;
 use common::{EVER, MS, check, panic_of, soon};
@@ -601,4 +601,40 @@ fn choosers_of_two_hubs_and_a_native_thread_share_items_and_permits_exactly() {
     stop.set();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!((taken.load(Ordering::Relaxed), semaphore.available()), (ITEMS, 0));
+}
+
+// wait and iwait
+
+#[test]
+fn sockets_can_be_waited_for_among_others() {
+    check(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        let (mut one, one_here) = pair();
+        let (_two, two_here) = pair();
+        let (event, semaphore) = (Event::new(), Semaphore::new(0));
+        let writing = spawn(move || one.write_all(b"x").map(|()| one));
+        let readiness = [greenroom::select::readable(&one_here), greenroom::select::readable(&two_here)];
+        let objects: [&dyn Waitable; 5] = [&readiness[1], &readiness[0], &event, &semaphore, &writing];
+        let ready = wait(objects, None, Some(2));
+        let place = |object: &dyn Waitable| objects.iter().position(|other| std::ptr::addr_eq(*other, object)).unwrap();
+        let mut places: Vec<_> = ready.into_iter().map(place).collect();
+        places.sort_unstable();
+        assert_eq!(places, [1, 4]);
+        assert!(wait([&readiness[1]], Some(MS), None).is_empty());
+    });
+}
+
+#[test]
+fn a_listener_can_be_waited_for() {
+    check(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ready = iwait([greenroom::select::readable(&listener)]);
+        let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(ready.next().unwrap().socket().local_addr().unwrap(), other.peer_addr().unwrap());
+        assert!(ready.next().is_none());
+    });
 }
