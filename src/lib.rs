@@ -69,6 +69,7 @@ pub mod greenlet;
 mod io;
 mod local;
 pub mod net;
+pub mod os;
 mod scope;
 pub mod select;
 pub mod sync;

@@ -120,6 +120,12 @@ impl<N> List<N> {
         loop {
             // SAFETY: Q1: a linked node's frame is alive.
             let node = unsafe { at.as_ref() }?;
+            // SAFETY: Q1: a linked node's owner is still in its wait.
+            if unsafe { node.target.is_abandoned() } {
+                at = node.next.get();
+                self.unlink(node);
+                continue;
+            }
             if taker.is(node.claim) {
                 // Nobody serves himself.
                 at = node.next.get();

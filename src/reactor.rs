@@ -20,6 +20,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +50,23 @@ pub(crate) struct Reactor {
     poll: RefCell<Poll>,
     events: RefCell<Events>,
     entries: RefCell<Vec<Option<Rc<Entry>>>>,
+}
+
+/// The table of descriptor numbers, held while the process forks.
+pub(crate) struct Table(MutexGuard<'static, Vec<Number>>);
+
+/// Holds the table, so that no other thread has it halfway through a change when the process forks.
+pub(crate) fn hold_table() -> Table {
+    Table(numbers())
+}
+
+impl Table {
+    /// In the child: the pollers that descriptors are registered with are the parent's, and not to be touched.
+    pub(crate) fn forget_pollers(mut self) {
+        for number in self.0.iter_mut() {
+            number.peers.clear();
+        }
+    }
 }
 
 /// What other threads may touch of a reactor: they ring it, and take descriptors out of it.
@@ -101,6 +119,13 @@ impl Reactor {
             entries: RefCell::new(Vec::new()),
         };
         Ok((reactor, Link { registry, doorbell }))
+    }
+
+    /// In a forked child: takes the poller of a new reactor. The old one is the parent's, and so are those who wait there: none of
+    /// them is ever woken here.
+    pub(crate) fn renew(&self, new: Reactor) {
+        let _old = self.poll.replace(new.poll.into_inner());
+        let _waited_for_by_the_dead = ManuallyDrop::new(self.entries.take());
     }
 
     /// Waits up to `timeout` (`None`: for ever) for events and offers each woken waiter to `fire`, which says whether

@@ -20,6 +20,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (5, "local", &[]),
     (5, "time", &[]),
     // The nouns.
+    (4, "os", &[]),
     (4, "store", &["line", "task"]),
     (4, "promise", &["gate"]),
     (4, "gate", &["line"]),
@@ -67,6 +68,7 @@ const UNSAFE: &[&str] = &[
     "remote/",
     "hub/",
     "line.rs",
+    "os.rs",
     "sync/mutex.rs",
     "sync/reentrant_mutex.rs",
     "sync/rwlock.rs",

@@ -52,6 +52,7 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
     header.unwinding.set(false);
     hub.review_unwinding();
     if header.has_extra() {
+        header.with_extra(|extra| extra.failed = result.is_err());
         drop_locals(header);
     }
     if header.attached.get() {

@@ -39,6 +39,7 @@ use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
 mod cancel;
 mod cell;
+mod fork;
 mod header;
 mod hook;
 mod life;
@@ -77,6 +78,8 @@ pub(crate) struct Hub {
     parked_on_outside: Cell<usize>,
     /// Tasks that wait for an object which other threads may share.
     parked_on_shared: Cell<usize>,
+    /// In a forked child whose root stayed with the parent: the hub's loop still runs on its stack, but it never has a turn.
+    is_rootless: Cell<bool>,
     /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
     held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
@@ -175,6 +178,7 @@ impl Hub {
             pins: Cell::new(0),
             parked_on_outside: Cell::new(0),
             parked_on_shared: Cell::new(0),
+            is_rootless: Cell::new(false),
             held: Cell::new(false),
             batch: RefCell::default(),
             batching: Cell::new(false),
@@ -721,6 +725,10 @@ impl Ready {
 
     fn shuffle(&self, seed: u64) {
         self.queue().shuffle(seed);
+    }
+
+    fn clear(&self) {
+        while self.pop().is_some() {}
     }
 
     /// Fetches what the next turns will touch into the cache.

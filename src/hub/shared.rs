@@ -76,6 +76,16 @@ impl Shared {
         left
     }
 
+    /// Holds the link, so that no other thread has it when the process forks.
+    pub(super) fn hold_link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.lock_link()
+    }
+
+    /// What was sent and not taken.
+    pub(super) fn take_all(&self, into: &mut Vec<Message>) {
+        self.mailbox.take(into);
+    }
+
     fn with_link(&self, f: impl FnOnce(&Link)) {
         if let Some(link) = &*self.lock_link() {
             f(link);

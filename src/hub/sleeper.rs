@@ -9,7 +9,8 @@ use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::header::Reason;
+use super::fork;
+use super::header::{Reason, TaskRef};
 use super::shared::{Message, RemoteTask, Shared};
 use super::{Hub, Outcome};
 use crate::clock;
@@ -135,6 +136,19 @@ impl Sleeper {
 }
 
 impl Target {
+    /// Whether the owner never runs again: a task of this hub that stayed with the parent of a forked process.
+    ///
+    /// # Safety
+    ///
+    /// The owner has not yet left the wait that this was made for.
+    #[inline]
+    pub(crate) unsafe fn is_abandoned(&self) -> bool {
+        match self {
+            Target::Task { waiter, .. } => fork::is_abandoned(TaskRef::from_wait(waiter.wait)),
+            Target::Native(_) => false,
+        }
+    }
+
     /// Wakes the owner: at once if it is a task of this thread, else when `wakes` is dropped.
     ///
     /// # Safety

@@ -66,6 +66,19 @@ fn count_threads() -> Option<u64> {
     None
 }
 
+/// Makes a copy of the process (fork(2)): its number in the parent, 0 in the child, where only the calling thread is left.
+///
+/// # Safety
+///
+/// The child does nothing that needs what another thread held at that moment.
+pub(crate) unsafe fn fork() -> io::Result<libc::pid_t> {
+    // SAFETY: passed on to the caller.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid),
+    }
+}
+
 /// Has `f` called when this thread ends, before the destructors of the thread-locals that it has used so far (T3). The C
 /// library runs what is registered with it in reverse; std registers there each local at its first use, or its own list
 /// of them at the first of all. So a local that is first used later is gone before: whoever needs those ends their tasks
