@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
-    (6, "net", &["io"]),
+    (6, "net", &["io", "offload"]),
+    (6, "offload", &[]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
     (5, "scope", &[]),

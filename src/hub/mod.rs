@@ -49,6 +49,7 @@ pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
 pub(crate) use header::{Header, Reason, State, TaskRef};
+pub(crate) use life::quietly;
 pub(crate) use promise::Promise;
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 

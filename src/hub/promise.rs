@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::shared::RemoteWaker;
-use super::{Hub, Reason};
+use super::{Hub, Outcome, Reason};
 use crate::waiter::Clause;
 
 /// The place for a value that another thread will put there.
@@ -41,20 +42,39 @@ impl<T> Promise<T> {
     }
 
     /// Parks until the value is there, and lets `look` see it. `look` runs under the lock: it must not park.
+    #[track_caller]
     pub(crate) fn wait<R>(&self, reason: Reason, look: impl FnOnce(&mut T) -> R) -> R {
+        self.wait_until(reason, None, look).expect("without a deadline only the value ends the wait")
+    }
+
+    /// As [`wait`](Self::wait), up to the deadline; `None` if it came first.
+    #[track_caller]
+    pub(crate) fn wait_until<R>(
+        &self,
+        reason: Reason,
+        deadline: Option<Instant>,
+        look: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
         let waiting = Waiting { promise: self, generation: Cell::new(None) };
+        let mut elapsed = false;
         loop {
-            let hub = Hub::here();
             let mut state = self.lock();
             if let Some(value) = &mut state.value {
-                return look(value);
+                return Some(look(value));
             }
+            if elapsed {
+                return None;
+            }
+            let hub = Hub::here();
             let generation = hub.arm(Clause(0)).generation;
             waiting.generation.set(Some(generation));
             state.wakers.push(hub.remote_waker(Clause(0)));
             drop(state);
-            hub.park(reason, None);
-            waiting.generation.set(None);
+            elapsed = hub.park(reason, deadline) == Outcome::Elapsed;
+            // After a deadline the waker is still there, and the guard takes it back.
+            if !elapsed {
+                waiting.generation.set(None);
+            }
         }
     }
 
@@ -64,7 +84,7 @@ impl<T> Promise<T> {
     }
 }
 
-/// Takes the waker back if the park unwinds (W2).
+/// Takes the waker back if the park unwinds or its time runs out (W2).
 struct Waiting<'a, T> {
     promise: &'a Promise<T>,
     generation: Cell<Option<u32>>,
