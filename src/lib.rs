@@ -65,8 +65,12 @@ mod local;
 pub mod net;
 pub mod offload;
 mod scope;
+pub mod sync;
 mod task;
 mod time;
+
+mod line;
+mod store;
 
 mod hub;
 
@@ -80,6 +84,7 @@ mod waiter;
 
 mod clock;
 mod error;
+mod lock;
 mod stack;
 mod sys;
 
@@ -88,8 +93,8 @@ pub use local::LocalKey;
 pub use offload::offload;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use task::{
-    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, Watch, current,
-    idle, iwait, joinall, killall, park, park_timeout, run, spawn, spawn_later, try_joinall, wait, yield_now,
+    Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, current, idle,
+    iwait, joinall, killall, park, park_timeout, run, spawn, spawn_later, try_joinall, wait, yield_now,
 };
 pub use time::{shield, sleep, sleep_until, timeout};
 

@@ -15,13 +15,16 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (6, "offload", &[]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
+    (5, "sync", &[]),
     (5, "scope", &[]),
     (5, "local", &[]),
     (5, "time", &[]),
     // The nouns.
+    (4, "store", &["line", "task"]),
+    (4, "line", &[]),
     (4, "generator", &[]),
     (4, "greenlet", &[]),
-    (4, "task", &[]),
+    (4, "task", &["line"]),
     // The only code that switches.
     (3, "hub", &[]),
     // Three mechanisms that do not know each other.
@@ -33,6 +36,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (1, "timers", &[]),
     (1, "run_queue", &[]),
     // Memory, libc, time.
+    (0, "lock", &[]),
     (0, "error", &[]),
     (0, "clock", &[]),
     (0, "sys", &[]),
@@ -54,11 +58,14 @@ const BANS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "stack/",
     "sys/",
+    "lock.rs",
     "waiter.rs",
     "coroutine.rs",
     "remote.rs",
     "remote/",
     "hub/",
+    "line.rs",
+    "sync/mutex.rs",
     "task/mod.rs",
     "greenlet.rs",
     "scope.rs",

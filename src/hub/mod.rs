@@ -33,6 +33,7 @@ use crate::coroutine::{Coroutine, Suspender};
 use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
+use crate::sys;
 use crate::timers::{TimerKey, Timers};
 use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
@@ -44,6 +45,7 @@ mod life;
 mod promise;
 mod report;
 mod shared;
+mod sleeper;
 
 pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
@@ -52,6 +54,7 @@ pub(crate) use header::{Header, Reason, State, TaskRef};
 pub(crate) use life::quietly;
 pub(crate) use promise::Promise;
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
+pub(crate) use sleeper::{Sleeper, Target, Tell, Wakes};
 
 /// One thread's scheduler.
 pub(crate) struct Hub {
@@ -75,6 +78,8 @@ pub(crate) struct Hub {
     pins: Cell<usize>,
     /// Tasks that wait for a descriptor: while there are any, the hub can be woken from outside.
     parked_on_io: Cell<usize>,
+    /// Tasks that wait for an object which other threads may share.
+    parked_on_shared: Cell<usize>,
     /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
     held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
@@ -141,6 +146,9 @@ const CREDIT: u32 = 64;
 const TOGETHER: (usize, Duration) = (256, Duration::from_micros(150));
 /// A hub that sleeps this long has the time to give memory back.
 const IDLE_ENOUGH: Duration = Duration::from_millis(1);
+/// How long a hub sleeps before it looks whether the threads that might wake it are still there, at first and at most.
+const DOUBT: Duration = Duration::from_secs(1);
+const MOST_DOUBT: Duration = Duration::from_secs(64);
 /// A call costs about as much as this many switches.
 const TICKS_PER_CALL: u32 = 2;
 
@@ -169,6 +177,7 @@ impl Hub {
             parked_unwinding: Cell::new(0),
             pins: Cell::new(0),
             parked_on_io: Cell::new(0),
+            parked_on_shared: Cell::new(0),
             held: Cell::new(false),
             batch: RefCell::default(),
             batching: Cell::new(false),
@@ -569,6 +578,7 @@ impl Hub {
     /// Nothing is ready: waits until something is.
     fn wait_for_work(&self) {
         self.take_messages();
+        let mut doubt = DOUBT;
         while self.ready.is_empty() {
             let mut timeout = if self.idlers.is_empty() {
                 let next = self.timers.borrow().next_deadline();
@@ -577,7 +587,12 @@ impl Hub {
                 Some(Duration::ZERO)
             };
             if timeout.is_none() && self.is_stuck() {
-                self.report_deadlock();
+                if self.parked_on_shared.get() == 0 || sys::is_only_thread() {
+                    self.report_deadlock();
+                }
+                // Some other thread may yet serve a task; when the last one has ended, none can.
+                timeout = Some(doubt);
+                doubt = (doubt * 2).min(MOST_DOUBT);
             }
             if timeout.is_none_or(|timeout| timeout >= IDLE_ENOUGH) && stack::trim() {
                 timeout = Some(Duration::ZERO);
@@ -655,7 +670,8 @@ impl Hub {
         });
     }
 
-    /// Whether the root waits and nothing can ever wake it (rule 7). The queue is empty and so are the timers.
+    /// Whether the root waits and nothing can ever wake it (rule 7), but a thread that shares what a task waits for. The queue is
+    /// empty and so are the timers.
     fn is_stuck(&self) -> bool {
         self.parked_on_io.get() == 0 && !self.shared.has_handles() && !self.shared.is_notified()
     }

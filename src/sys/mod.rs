@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 mod socket;
@@ -41,6 +42,28 @@ pub(crate) fn poll_fd(fd: RawFd, events: libc::c_short, timeout: Option<Duration
     // SAFETY: one pollfd, alive for the call.
     let ready = unsafe { libc::poll(&raw mut poll, 1, millis) };
     if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+}
+
+/// Native threads of this crate's own that have no work: nothing of the user's is in their hands.
+pub(crate) static IDLE_WORKERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether this thread is the process's only one, but for idle workers. No, where the system does not tell.
+pub(crate) fn is_only_thread() -> bool {
+    // Before the count of all: a worker that is about to get work must not be taken for an idle one that is gone.
+    let idle = IDLE_WORKERS.load(Ordering::SeqCst);
+    count_threads().is_some_and(|all| all <= idle as u64 + 1)
+}
+
+/// How many native threads the process has: `/proc/self/task` is a directory with a subdirectory for each (proc(5)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn count_threads() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn count_threads() -> Option<u64> {
+    None
 }
 
 /// Has `f` called when this thread ends, before the destructors of the thread-locals that it has used so far (T3). The C

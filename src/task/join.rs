@@ -2,10 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::rc::Rc;
-
 use super::{JoinHandle, Task, Waitable, iwait};
 use crate::error::JoinError;
+use crate::hub::Tell;
 
 /// Waits for all tasks to end and gives their results, in the order in which the handles were given.
 ///
@@ -59,8 +58,16 @@ pub fn joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Resul
 pub fn try_joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Result<Vec<T>, JoinError> {
     struct Indexed<'a, T>(usize, &'a JoinHandle<T>);
     impl<T> Waitable for Indexed<'_, T> {
-        fn watch(&self, ready: Rc<dyn Fn()>) -> super::Watch {
+        fn watch(&self, ready: &Tell) -> Option<u64> {
             self.1.watch(ready)
+        }
+
+        fn unwatch(&self, key: u64) {
+            self.1.unwatch(key);
+        }
+
+        fn is_shared(&self) -> bool {
+            false
         }
     }
 

@@ -23,7 +23,7 @@ pub use join::{joinall, killall, try_joinall};
 pub use park::{Unparker, idle, park, park_timeout, yield_now};
 pub use remote::{HubHandle, RemoteJoinHandle};
 pub use run::run;
-pub use wait::{IWait, Waitable, Watch, iwait, wait};
+pub use wait::{IWait, Waitable, iwait, wait};
 
 /// A task, without its result: to name it, kill it, unpark it, or watch for its end.
 ///

@@ -2,85 +2,126 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{JoinHandle, Task};
 use crate::clock;
-use crate::hub::{Hub, Outcome, Reason};
-use crate::waiter::{Clause, Waiter};
+use crate::hub::{Reason, Tell, Wakes};
+use crate::line::{self, List, Place};
+use crate::lock::Lock;
 
-/// Something that becomes ready, once, and can be waited for among others: a [`JoinHandle`], a [`Task`].
+/// Something that becomes ready and can be waited for among others: a [`JoinHandle`], a [`Task`], an event, a semaphore, a
+/// receiver, a queue.
 ///
-/// For [`wait`] and [`iwait`]. Implemented by this crate's types and references to them.
+/// For [`wait`] and [`iwait`]. Implemented by this crate's types and references to them. Being ready is a hint: nothing has been
+/// taken from the object, and another may be quicker to do so.
 pub trait Waitable {
-    /// Has `ready` called once the object is ready: during the call, if it is so already. The call comes on the hub's thread,
-    /// and must do no more than note the fact. What is returned takes the request back when dropped.
+    /// Has `ready` called once the object is ready, on whatever thread makes it so, and perhaps under its lock: it must do no more than
+    /// note the fact. `None`: it was ready, and `ready` has been called. Else a key to take the request back.
     #[doc(hidden)]
-    fn watch(&self, ready: Rc<dyn Fn()>) -> Watch;
-}
+    fn watch(&self, ready: &Tell) -> Option<u64>;
 
-/// A request to be told; dropping it takes it back.
-#[doc(hidden)]
-pub struct Watch(Option<Box<dyn FnOnce()>>);
+    /// Takes a request back, if it is still open.
+    #[doc(hidden)]
+    fn unwatch(&self, key: u64);
 
-impl Watch {
-    /// Nothing to take back: it was ready.
-    pub(crate) fn done() -> Watch {
-        Watch(None)
-    }
-
-    pub(crate) fn new(unwatch: impl FnOnce() + 'static) -> Watch {
-        Watch(Some(Box::new(unwatch)))
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some(unwatch) = self.0.take() {
-            unwatch();
-        }
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Watch").field(&self.0.is_some()).finish()
+    /// Whether other threads may make it ready.
+    #[doc(hidden)]
+    fn is_shared(&self) -> bool {
+        true
     }
 }
 
 impl Waitable for Task {
-    fn watch(&self, ready: Rc<dyn Fn()>) -> Watch {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
         if self.is_finished() {
             ready();
-            return Watch::done();
+            return None;
         }
-        let key = Task::watch(self, Box::new(move || ready()));
-        let task = self.clone();
-        Watch::new(move || {
-            task.unwatch(key);
-        })
+        let ready = ready.clone();
+        Some(Task::watch(self, Box::new(move || ready())))
+    }
+
+    fn unwatch(&self, key: u64) {
+        Task::unwatch(self, key);
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 
 impl<T> Waitable for JoinHandle<T> {
-    fn watch(&self, ready: Rc<dyn Fn()>) -> Watch {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
         Waitable::watch(&self.task(), ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.task().unwatch(key);
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 
 impl<W: Waitable + ?Sized> Waitable for &W {
-    fn watch(&self, ready: Rc<dyn Fn()>) -> Watch {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
         (**self).watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        (**self).unwatch(key);
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
     }
 }
 
 impl<W: Waitable + ?Sized> Waitable for Box<W> {
-    fn watch(&self, ready: Rc<dyn Fn()>) -> Watch {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
         (**self).watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        (**self).unwatch(key);
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+}
+
+impl<W: Waitable + ?Sized> Waitable for Rc<W> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        (**self).watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        (**self).unwatch(key);
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+}
+
+impl<W: Waitable + ?Sized> Waitable for Arc<W> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        (**self).watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        (**self).unwatch(key);
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
     }
 }
 
@@ -138,79 +179,97 @@ pub fn wait<W: Waitable>(
 /// assert_eq!(order, [2, 1, 0].map(|place: usize| tasks[place].task().id()));
 /// ```
 pub fn iwait<W: Waitable>(objects: impl IntoIterator<Item = W>) -> IWait<W> {
-    let inbox = Rc::new(Inbox { ready: RefCell::default(), waiter: Cell::new(None) });
-    let mut objects: Vec<Option<(W, Option<Watch>)>> = objects.into_iter().map(|object| Some((object, None))).collect();
-    for (place, object) in objects.iter_mut().enumerate() {
+    let inbox = Arc::new(Inbox(Lock::new(Arrivals { ready: VecDeque::new(), waiters: List::new() })));
+    // Held while it fills: should a later object panic, those before it are taken back.
+    let mut all = IWait { objects: Vec::new(), left: 0, shared: false, inbox: inbox.clone(), deadline: None };
+    for (place, object) in objects.into_iter().enumerate() {
         let inbox = inbox.clone();
-        let (object, watch) = object.as_mut().expect("none is taken yet");
-        *watch = Some(object.watch(Rc::new(move || inbox.push(place))));
+        let ready: Tell = Arc::new(move || inbox.push(place));
+        all.shared |= object.is_shared();
+        let key = object.watch(&ready);
+        all.objects.push(Some((object, key)));
+        all.left += 1;
     }
-    IWait { left: objects.len(), objects, inbox, deadline: None }
+    all
 }
 
 /// Iterator of [`iwait`].
-pub struct IWait<W> {
-    objects: Vec<Option<(W, Option<Watch>)>>,
+pub struct IWait<W: Waitable> {
+    /// Each with the key of its request, until it is given.
+    objects: Vec<Option<(W, Option<u64>)>>,
     left: usize,
-    inbox: Rc<Inbox>,
+    shared: bool,
+    inbox: Arc<Inbox>,
     deadline: Option<Instant>,
 }
 
-/// The places of objects that became ready, in order, and who waits for the next.
-struct Inbox {
-    ready: RefCell<VecDeque<usize>>,
-    waiter: Cell<Option<Waiter>>,
+/// The places of objects that became ready, and who waits for the next. Filled from any thread.
+struct Inbox(Lock<Arrivals>);
+
+struct Arrivals {
+    /// In order; empty while somebody waits.
+    ready: VecDeque<usize>,
+    waiters: List<Option<usize>>,
 }
 
 impl Inbox {
     fn push(&self, place: usize) {
-        self.ready.borrow_mut().push_back(place);
-        if let Some(waiter) = self.waiter.take()
-            && let Some(hub) = Hub::get()
-        {
-            hub.fire(waiter);
+        let mut wakes = Wakes::new();
+        let mut arrivals = self.0.lock();
+        if arrivals.waiters.serve(&mut wakes, |got| *got = Some(place)).is_none() {
+            arrivals.ready.push_back(place);
         }
     }
 
-    fn pop(&self) -> Option<usize> {
-        self.ready.borrow_mut().pop_front()
-    }
-
-    /// Parks until something is pushed; false if the deadline came first.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        /// The waiter must not stay behind if the park unwinds: its task may end.
-        struct Clear<'a>(&'a Inbox);
-        impl Drop for Clear<'_> {
-            fn drop(&mut self) {
-                self.0.waiter.set(None);
-            }
+    /// The next place, or `None` if the deadline comes first.
+    fn pop(&self, deadline: Option<Instant>, shared: bool) -> Option<usize> {
+        let mut arrivals = self.0.lock();
+        if let Some(place) = arrivals.ready.pop_front() {
+            return Some(place);
         }
-        let hub = Hub::here();
-        self.waiter.set(Some(hub.arm(Clause(0))));
-        let _clear = Clear(self);
-        hub.park(Reason::Other(&"one of several objects"), deadline) != Outcome::Elapsed
+        let reason = Reason::Other(&"one of several objects");
+        line::wait(Next { shared }, &self.0, arrivals, None, reason, deadline).ok().flatten()
     }
 }
 
-impl<W> Iterator for IWait<W> {
+/// The line of the one who iterates.
+struct Next {
+    shared: bool,
+}
+
+impl Place<Arrivals> for Next {
+    type Payload = Option<usize>;
+
+    fn list<'a>(&self, arrivals: &'a mut Arrivals) -> &'a mut List<Option<usize>> {
+        &mut arrivals.waiters
+    }
+
+    fn left(&self, _: &mut Arrivals, _: &mut Wakes) {}
+
+    fn pass_on(&self, arrivals: &mut Arrivals, place: &mut Option<usize>, _: &mut Wakes) {
+        if let Some(place) = place.take() {
+            arrivals.ready.push_front(place);
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+}
+
+impl<W: Waitable> Iterator for IWait<W> {
     type Item = W;
 
     fn next(&mut self) -> Option<W> {
-        if self.left == 0 {
-            return None;
-        }
-        loop {
-            let place = match self.inbox.pop() {
-                Some(place) => place,
-                None if self.inbox.wait(self.deadline) => continue,
-                None => self.inbox.pop()?,
-            };
+        while self.left > 0 {
+            let place = self.inbox.pop(self.deadline, self.shared)?;
             // An object that tells twice counts once.
             if let Some((object, _told)) = self.objects[place].take() {
                 self.left -= 1;
                 return Some(object);
             }
         }
+        None
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -218,7 +277,17 @@ impl<W> Iterator for IWait<W> {
     }
 }
 
-impl<W> fmt::Debug for IWait<W> {
+impl<W: Waitable> Drop for IWait<W> {
+    fn drop(&mut self) {
+        for (object, key) in self.objects.iter().flatten() {
+            if let Some(key) = *key {
+                object.unwatch(key);
+            }
+        }
+    }
+}
+
+impl<W: Waitable> fmt::Debug for IWait<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IWait").field("left", &self.left).finish_non_exhaustive()
     }

@@ -1,0 +1,248 @@
+//! A wait that any thread can end: of a task of some hub, or of a native thread that has none.
+//!
+//! A task's own wait belongs to its thread ([`waiter`](crate::waiter)). Whoever ends it from the same thread fires it; from
+//! another one it is a message to the hub, applied there. A native thread without a hub has no tasks that could run meanwhile
+//! and stops: it needs no poller, and costs no descriptor.
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::header::Reason;
+use super::shared::{Message, RemoteTask, Shared};
+use super::{Hub, Outcome};
+use crate::clock;
+use crate::waiter::{Clause, Waiter};
+
+/// One wait of the calling task or thread, begun and not yet parked.
+pub(crate) enum Sleeper {
+    Task { hub: &'static Hub, generation: u32 },
+    Native(Arc<Parker>),
+}
+
+/// Who sleeps, as others see it: how to wake them.
+pub(crate) enum Target {
+    Task {
+        /// Its hub, as an identity and as the door for other threads.
+        shared: *const Arc<Shared>,
+        waiter: Waiter,
+        task: RemoteTask,
+    },
+    Native(Arc<Parker>),
+}
+
+// SAFETY: the waiter is used only on the thread of its hub, and the door is for any thread.
+unsafe impl Send for Target {}
+
+/// Those of other threads that were chosen under some lock, to be woken once it is given back: dropping this wakes them.
+/// Declared before the lock's guard, it is dropped after it.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    first: Option<Wake>,
+    others: Vec<Wake>,
+}
+
+enum Wake {
+    Remote { shared: Arc<Shared>, task: RemoteTask, generation: u32, clause: Clause },
+    Native(Arc<Parker>),
+    Tell(Tell),
+}
+
+/// Something to be called when an object became ready, from any thread; it does no more than note that.
+pub(crate) type Tell = Arc<dyn Fn() + Send + Sync>;
+
+impl Sleeper {
+    /// Begins a wait. Nothing else may begin one on this stack before [`park`](Self::park).
+    #[inline]
+    pub(crate) fn arm() -> Sleeper {
+        match Hub::get() {
+            Some(hub) => Sleeper::Task { hub, generation: hub.arm(Clause(0)).generation },
+            None => Sleeper::native(),
+        }
+    }
+
+    #[cold]
+    fn native() -> Sleeper {
+        thread_local! {
+            static PARKER: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
+        }
+        // In the thread's last destructors it has none of its own any more.
+        let parker = PARKER.try_with(|parker| parker.borrow_mut().get_or_insert_default().clone());
+        Sleeper::Native(parker.unwrap_or_default())
+    }
+
+    /// How others wake this wait; `clause` is for the owner to tell what did.
+    #[inline]
+    pub(crate) fn target(&self, clause: Clause) -> Target {
+        match self {
+            Sleeper::Task { hub, generation } => {
+                let task = hub.current();
+                Target::Task {
+                    shared: &raw const hub.shared,
+                    waiter: task.waiter(*generation, clause),
+                    task: hub.remote_task(task),
+                }
+            }
+            Sleeper::Native(parker) => Target::Native(parker.clone()),
+        }
+    }
+
+    /// Parks until woken (from another thread perhaps, if it is `shared`), or until the deadline; unwinds if the task is cancelled. A native thread is woken by what belongs to
+    /// its earlier waits too: `over` tells whether this one has ended, and has been true before each wake-up that counts.
+    #[inline]
+    pub(crate) fn park(
+        &self,
+        shared: bool,
+        reason: Reason,
+        deadline: Option<Instant>,
+        over: impl Fn() -> bool,
+    ) -> Outcome {
+        match self {
+            Sleeper::Task { hub, .. } if !shared => hub.park(reason, deadline),
+            Sleeper::Task { hub, .. } => hub.on_shared(|| hub.park(reason, deadline)),
+            Sleeper::Native(parker) => parker.park(deadline, over),
+        }
+    }
+
+    /// Raises what is pending for the task now that it has been woken: a kill wins over what it was given (W4), which goes to the
+    /// next in line.
+    #[inline]
+    pub(crate) fn attend(&self) {
+        if let Sleeper::Task { hub, .. } = self {
+            let task = hub.current();
+            if task.attention.get() {
+                hub.attend(&task);
+            }
+        }
+    }
+
+    /// The wait is over before it was parked: somebody was quicker.
+    #[inline]
+    pub(crate) fn give_up(&self) {
+        if let Sleeper::Task { hub, .. } = self {
+            hub.current().wait.settle();
+        }
+    }
+}
+
+impl Target {
+    /// Wakes the owner: at once if it is a task of this thread, else when `wakes` is dropped.
+    ///
+    /// # Safety
+    ///
+    /// The owner has not yet left the wait that this was made for.
+    #[inline]
+    pub(crate) unsafe fn wake(&self, wakes: &mut Wakes) {
+        match self {
+            Target::Task { shared, waiter, task } => {
+                if let Some(hub) = Hub::get()
+                    && ptr::eq(&raw const hub.shared, *shared)
+                {
+                    hub.fire(*waiter);
+                    return;
+                }
+                // SAFETY: the owner's hub outlives its wait.
+                let shared = unsafe { &**shared }.clone();
+                let (task, generation, clause) = (*task, waiter.generation, waiter.clause);
+                wakes.push(Wake::Remote { shared, task, generation, clause });
+            }
+            Target::Native(parker) => wakes.push(Wake::Native(parker.clone())),
+        }
+    }
+}
+
+impl Wakes {
+    pub(crate) const fn new() -> Wakes {
+        Wakes { first: None, others: Vec::new() }
+    }
+
+    /// Has `tell` called too.
+    pub(crate) fn tell(&mut self, tell: Tell) {
+        self.push(Wake::Tell(tell));
+    }
+
+    fn push(&mut self, wake: Wake) {
+        if self.first.is_none() {
+            self.first = Some(wake);
+        } else {
+            self.others.push(wake);
+        }
+    }
+
+    #[cold]
+    fn deliver(&mut self) {
+        let others = std::mem::take(&mut self.others);
+        for wake in self.first.take().into_iter().chain(others) {
+            match wake {
+                Wake::Remote { shared, task, generation, clause } => {
+                    // A hub that is gone has nobody left to wake.
+                    let _gone = shared.send(Message::Fire(task, generation, clause));
+                }
+                Wake::Native(parker) => parker.unpark(),
+                Wake::Tell(tell) => tell(),
+            }
+        }
+    }
+}
+
+impl Drop for Wakes {
+    #[inline]
+    fn drop(&mut self) {
+        if self.first.is_some() {
+            self.deliver();
+        }
+    }
+}
+
+/// Where a native thread without a hub stops.
+#[derive(Debug, Default)]
+pub(crate) struct Parker {
+    turn: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Parker {
+    fn park(&self, deadline: Option<Instant>, over: impl Fn() -> bool) -> Outcome {
+        let mut turn = self.lock();
+        while !over() {
+            let Some(deadline) = deadline else {
+                turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return Outcome::Elapsed;
+            }
+            turn = self.changed.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Outcome::Fired(Clause(0))
+    }
+
+    fn unpark(&self) {
+        // What `over` looks at was written before: the owner has seen it, or is in its wait by now.
+        drop(self.lock());
+        self.changed.notify_one();
+    }
+
+    /// Guards nothing that could be left half changed.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// Counts the current task as waiting for what other threads may share, while `f` parks it.
+    #[inline(always)]
+    fn on_shared<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Count<'a>(&'a Cell<usize>);
+        impl Drop for Count<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.parked_on_shared.set(self.parked_on_shared.get() + 1);
+        let _count = Count(&self.parked_on_shared);
+        f()
+    }
+}

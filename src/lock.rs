@@ -1,0 +1,196 @@
+//! A lock for a few instructions: what threads share of a queue of waiters.
+//!
+//! Nothing switches while it is held, and nobody holds it longer than it takes to look at a list. So it does not need what a
+//! mutex needs, a queue of those who wait for it: who finds it taken spins, then lets other threads run, then sleeps a
+//! little (a holder of lower priority must get its turn).
+//!
+//! Why not `std::sync::Mutex`: giving this one back is a plain store, which halves its cost; and std's waits through
+//! `libc::syscall`, which patched programs answer with a switch.
+//!
+//! - **K1** The value is reached only through the one [`Guard`], and the word says whose that is.
+//! - **K2** A holder that asks again is a bug, met where code of the user's (an `Ord`) runs under the lock: it panics.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::hint;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// A value that several threads look at, one at a time and briefly.
+pub(crate) struct Lock<T> {
+    /// [`FREE`], or the holder's [`token`].
+    holder: AtomicUsize,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is handed from thread to thread, one at a time (K1).
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+const FREE: usize = 0;
+
+/// Looks at the word so many times before other threads get the processor, and so many before it sleeps.
+const SPINS: u32 = 64;
+const SPINS_AND_YIELDS: u32 = SPINS + 32;
+const SLEEP: Duration = Duration::from_micros(50);
+
+/// A number that no other living thread has: an address in its own memory.
+#[inline]
+fn token() -> usize {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Lock<T> {
+        Lock { holder: AtomicUsize::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    /// Waits until nobody holds it. To be given back soon, without a switch and without waiting for anything else.
+    #[inline]
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        let me = token();
+        // Acquire: sees what the last holder left behind.
+        if self.holder.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.contend(me);
+        }
+        Guard { lock: self, _stays: PhantomData }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn contend(&self, me: usize) {
+        let mut tries = 0_u32;
+        loop {
+            let holder = self.holder.load(Ordering::Relaxed);
+            if holder == FREE {
+                if self.holder.compare_exchange_weak(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    return;
+                }
+                continue;
+            }
+            assert!(holder != me, "greenroom: a comparison or the like uses the object that it is called by");
+            tries += 1;
+            match tries {
+                ..=SPINS => hint::spin_loop(),
+                ..=SPINS_AND_YIELDS => thread::yield_now(),
+                _ => thread::sleep(SLEEP),
+            }
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+/// The lock, held. Gives it back when dropped.
+pub(crate) struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+    /// The word names this thread.
+    _stays: PhantomData<*const ()>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: K1: this is the one guard.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: K1: this is the one guard, and it is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: the next holder sees what was done.
+        self.lock.holder.store(FREE, Ordering::Release);
+    }
+}
+
+impl<T> fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn one_thread_at_a_time_is_inside() {
+        let lock = Lock::new((0_u64, 0_u64));
+        thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    for _ in 0..50_000 {
+                        let mut pair = lock.lock();
+                        pair.0 += 1;
+                        assert_eq!(pair.0, pair.1 + 1, "somebody else is inside");
+                        pair.1 += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock.lock(), (200_000, 200_000));
+    }
+
+    #[test]
+    fn a_holder_that_is_away_is_waited_for() {
+        let lock = Lock::new(false);
+        let (holding, go) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        thread::scope(|s| {
+            s.spawn(|| {
+                let mut value = lock.lock();
+                holding.wait();
+                go.wait();
+                thread::sleep(Duration::from_millis(5));
+                *value = true;
+            });
+            holding.wait();
+            go.wait();
+            assert!(*lock.lock());
+        });
+    }
+
+    #[test]
+    fn asking_again_panics_and_leaves_the_lock_to_its_holder() {
+        let lock = Lock::new(1);
+        let guard = lock.lock();
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(lock.lock()))).is_err());
+        drop(guard);
+        assert_eq!(*lock.lock(), 1);
+    }
+
+    #[test]
+    fn an_unwind_gives_it_back() {
+        let mut lock = Lock::new(1);
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            *lock.lock() = 2;
+            let _guard = lock.lock();
+            panic!("under the lock");
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(*lock.get_mut(), 2);
+        assert_eq!(lock.into_inner(), 2);
+    }
+}

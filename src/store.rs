@@ -1,0 +1,437 @@
+//! Items on their way from those who put to those who get: what queues and channels are made of.
+//!
+//! - **D1** No item lies in the buffer while somebody waits to get one, and nobody waits to put while there is room: who comes puts
+//!   his item into the hands of the first who waits, so nobody overtakes.
+//! - **D2** An item is in one place: with its putter, in the buffer, or with its getter. One that was handed to a getter who then is
+//!   cancelled goes to the next, or back to where it was in the buffer, whatever its capacity.
+
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hint;
+use std::thread;
+use std::time::Instant;
+
+use crate::hub::{Hub, Reason, Tell, Wakes};
+use crate::line::{self, List, Observers, Place};
+use crate::lock::{Guard, Lock};
+
+/// The order in which items come out.
+pub(crate) trait Buffer {
+    type Item;
+    /// An item with what tells its place, so that it can be put back there.
+    type Slot;
+
+    /// Gives a new item its place, behind all that were given theirs before.
+    fn place(&mut self, item: Self::Item) -> Self::Slot;
+    fn insert(&mut self, slot: Self::Slot);
+    fn remove(&mut self) -> Option<Self::Slot>;
+    /// Puts a slot that was removed back to where it was.
+    fn restore(&mut self, slot: Self::Slot);
+    fn len(&self) -> usize;
+    fn item(slot: Self::Slot) -> Self::Item;
+}
+
+/// A buffer with those who wait at both of its sides.
+pub(crate) struct Store<B: Buffer> {
+    state: Lock<State<B>>,
+}
+
+pub(crate) struct State<B: Buffer> {
+    pub(crate) buffer: B,
+    /// So many items fit into the buffer; with none, who puts waits for who gets.
+    capacity: usize,
+    /// Nothing is put any more.
+    closed: bool,
+    /// Each is served a slot; or nothing, when the store is closed.
+    getters: List<Option<B::Slot>>,
+    /// Each has his item taken; or not, when the store is closed.
+    putters: List<Option<B::Item>>,
+    observers: Observers,
+    /// Items put and not yet reported as done.
+    unfinished: usize,
+    joiners: List<()>,
+}
+
+/// Why an item was not taken; it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutError<T> {
+    Full(T),
+    Closed(T),
+}
+
+/// Why there is no item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GetError {
+    Empty,
+    Closed,
+}
+
+impl<B: Buffer> Store<B> {
+    pub(crate) const fn new(buffer: B, capacity: usize) -> Store<B> {
+        let state = State {
+            buffer,
+            capacity,
+            closed: false,
+            getters: List::new(),
+            putters: List::new(),
+            observers: Observers::new(),
+            unfinished: 0,
+            joiners: List::new(),
+        };
+        Store { state: Lock::new(state) }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, State<B>> {
+        self.state.lock()
+    }
+
+    /// Puts an item if somebody waits for one or there is room.
+    #[inline]
+    pub(crate) fn try_put(&self, item: B::Item) -> Result<(), PutError<B::Item>> {
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        state.accept(item, &mut wakes)
+    }
+
+    /// Puts an item, and waits for that up to the deadline.
+    #[inline]
+    pub(crate) fn put(&self, item: B::Item, deadline: Option<Instant>) -> Result<(), PutError<B::Item>> {
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        let rendezvous = state.capacity == 0;
+        match state.accept(item, &mut wakes) {
+            Ok(()) => {
+                drop(state);
+                drop(wakes);
+                if rendezvous {
+                    // Whoever was given it has his turn first: received, then sent.
+                    crate::task::yield_now();
+                }
+                Ok(())
+            }
+            Err(PutError::Full(item)) => {
+                // Who wants to know of an item learns of this one.
+                state.observers.tell(&mut wakes);
+                drop(wakes);
+                match line::wait(Putters(self), &self.state, state, Some(item), Reason::Other(&"room to put"), deadline)
+                {
+                    Ok(None) => Ok(()),
+                    Ok(Some(item)) => Err(PutError::Closed(item)),
+                    Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
+                }
+            }
+            closed => closed,
+        }
+    }
+
+    /// Gets an item if there is one.
+    #[inline]
+    pub(crate) fn try_get(&self) -> Result<B::Item, GetError> {
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        state.take(&mut wakes).map(B::item)
+    }
+
+    /// Gets an item, and waits for one up to the deadline.
+    #[inline]
+    pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<B::Item, GetError> {
+        let mut state = self.state.lock();
+        {
+            let mut wakes = Wakes::new();
+            match state.take(&mut wakes) {
+                Err(GetError::Empty) => {}
+                done => {
+                    drop(state);
+                    drop(wakes);
+                    return done.map(B::item);
+                }
+            }
+        }
+        if Hub::get().is_none() {
+            drop(state);
+            if let Some(done) = self.spin() {
+                return done;
+            }
+            state = self.state.lock();
+            let mut wakes = Wakes::new();
+            match state.take(&mut wakes) {
+                Err(GetError::Empty) => {}
+                done => {
+                    drop(state);
+                    drop(wakes);
+                    return done.map(B::item);
+                }
+            }
+        }
+        match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
+            Ok(Some(slot)) => Ok(B::item(slot)),
+            Ok(None) => Err(GetError::Closed),
+            Err(_) => Err(GetError::Empty),
+        }
+    }
+
+    /// A native thread looks some more before the system has to wake it.
+    #[cold]
+    fn spin(&self) -> Option<Result<B::Item, GetError>> {
+        for round in 0..10_u32 {
+            for _ in 0..1 << round.min(6) {
+                hint::spin_loop();
+            }
+            if round > 6 {
+                thread::yield_now();
+            }
+            match self.try_get() {
+                Err(GetError::Empty) => {}
+                done => return Some(done),
+            }
+        }
+        None
+    }
+
+    /// Refuses what comes from now on. Those who wait to put have their items back; those who wait to get hear of it.
+    pub(crate) fn close(&self) {
+        let mut wakes = Wakes::new();
+        self.state.lock().close(&mut wakes);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().buffer.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.state.lock().capacity
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Whether a `try_put` would find the store full.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.state.lock();
+        state.buffer.len() >= state.capacity && state.getters.is_empty()
+    }
+
+    /// Has `ready` called once there is an item, or none will come: now, if that is so. Else gives a key to take it back.
+    pub(crate) fn watch(&self, ready: &Tell) -> Option<u64> {
+        let mut state = self.state.lock();
+        if state.is_ready() {
+            drop(state);
+            ready();
+            return None;
+        }
+        Some(state.observers.add(ready.clone()))
+    }
+
+    pub(crate) fn unwatch(&self, key: u64) {
+        let removed = self.state.lock().observers.remove(key);
+        drop(removed);
+    }
+
+    /// Reports one item as done; false if that is more than were put.
+    pub(crate) fn task_done(&self) -> bool {
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        let Some(left) = state.unfinished.checked_sub(1) else { return false };
+        state.unfinished = left;
+        if left == 0 {
+            state.release_joiners(&mut wakes);
+        }
+        true
+    }
+
+    /// Waits until all items that were put are reported as done; false if the deadline came first.
+    pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
+        let state = self.state.lock();
+        state.unfinished == 0
+            || line::wait(Joiners, &self.state, state, (), Reason::Other(&"the end of all items"), deadline).is_ok()
+    }
+
+    pub(crate) fn unfinished(&self) -> usize {
+        self.state.lock().unfinished
+    }
+}
+
+impl<B: Buffer> State<B> {
+    /// Takes an item in, if somebody waits for it or there is room.
+    #[inline]
+    fn accept(&mut self, item: B::Item, wakes: &mut Wakes) -> Result<(), PutError<B::Item>> {
+        if self.closed {
+            return Err(PutError::Closed(item));
+        }
+        let mut item = Some(item);
+        if !self.getters.is_empty() {
+            let State { getters, buffer, .. } = self;
+            getters.serve(wakes, |slot| *slot = item.take().map(|item| buffer.place(item)));
+        }
+        if let Some(item) = item {
+            if self.buffer.len() >= self.capacity {
+                return Err(PutError::Full(item));
+            }
+            let slot = self.buffer.place(item);
+            self.buffer.insert(slot);
+            self.observers.tell(wakes);
+        }
+        self.unfinished += 1;
+        Ok(())
+    }
+
+    /// Takes an item out, and fills its place from those who wait to put.
+    #[inline]
+    fn take(&mut self, wakes: &mut Wakes) -> Result<B::Slot, GetError> {
+        match self.buffer.remove() {
+            Some(slot) => {
+                if !self.putters.is_empty() {
+                    self.refill(wakes);
+                }
+                Ok(slot)
+            }
+            None => match self.putters.serve(wakes, Option::take).flatten() {
+                Some(item) => {
+                    self.unfinished += 1;
+                    Ok(self.buffer.place(item))
+                }
+                None if self.closed => Err(GetError::Closed),
+                None => Err(GetError::Empty),
+            },
+        }
+    }
+
+    /// Lets those who wait to put do so while there is room.
+    fn refill(&mut self, wakes: &mut Wakes) {
+        while self.buffer.len() < self.capacity {
+            let Some(item) = self.putters.serve(wakes, Option::take).flatten() else { return };
+            self.unfinished += 1;
+            let slot = self.buffer.place(item);
+            self.buffer.insert(slot);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.buffer.len() > 0 || self.closed || !self.putters.is_empty()
+    }
+
+    fn close(&mut self, wakes: &mut Wakes) {
+        self.closed = true;
+        while self.putters.serve(wakes, |_| ()).is_some() {}
+        while self.getters.serve(wakes, |_| ()).is_some() {}
+        self.observers.tell(wakes);
+    }
+
+    fn release_joiners(&mut self, wakes: &mut Wakes) {
+        while self.joiners.serve(wakes, |()| ()).is_some() {}
+    }
+}
+
+/// The line of those who wait to get.
+struct Getters<'a, B: Buffer>(&'a Store<B>);
+
+impl<B: Buffer> Place<State<B>> for Getters<'_, B> {
+    type Payload = Option<B::Slot>;
+
+    fn list<'a>(&self, state: &'a mut State<B>) -> &'a mut List<Option<B::Slot>> {
+        &mut state.getters
+    }
+
+    fn left(&self, _: &mut State<B>, _: &mut Wakes) {}
+
+    fn pass_on(&self, state: &mut State<B>, payload: &mut Option<B::Slot>, wakes: &mut Wakes) {
+        state.hand_back(payload, wakes);
+    }
+}
+
+impl<B: Buffer> State<B> {
+    /// A slot that its getter has no use for goes to the next, or back to its place (D2).
+    fn hand_back(&mut self, slot: &mut Option<B::Slot>, wakes: &mut Wakes) {
+        if slot.is_none() {
+            return;
+        }
+        self.getters.serve(wakes, |next| *next = slot.take());
+        if let Some(slot) = slot.take() {
+            self.buffer.restore(slot);
+            self.observers.tell(wakes);
+        }
+    }
+}
+
+/// The line of those who wait to put.
+struct Putters<'a, B: Buffer>(&'a Store<B>);
+
+impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
+    type Payload = Option<B::Item>;
+
+    fn list<'a>(&self, state: &'a mut State<B>) -> &'a mut List<Option<B::Item>> {
+        &mut state.putters
+    }
+
+    fn left(&self, _: &mut State<B>, _: &mut Wakes) {}
+
+    /// The item is where it was to go.
+    fn pass_on(&self, _: &mut State<B>, _: &mut Option<B::Item>, _: &mut Wakes) {}
+}
+
+struct Joiners;
+
+impl<B: Buffer> Place<State<B>> for Joiners {
+    type Payload = ();
+
+    fn list<'a>(&self, state: &'a mut State<B>) -> &'a mut List<()> {
+        &mut state.joiners
+    }
+
+    fn left(&self, _: &mut State<B>, _: &mut Wakes) {}
+
+    fn pass_on(&self, _: &mut State<B>, (): &mut (), _: &mut Wakes) {}
+}
+
+impl<B: Buffer> fmt::Debug for Store<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("len", &self.len()).field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// First in, first out.
+#[derive(Debug)]
+pub(crate) struct Fifo<T>(VecDeque<T>);
+
+impl<T> Fifo<T> {
+    pub(crate) const fn new() -> Fifo<T> {
+        Fifo(VecDeque::new())
+    }
+}
+
+impl<T> Buffer for Fifo<T> {
+    type Item = T;
+    type Slot = T;
+
+    #[inline]
+    fn place(&mut self, item: T) -> T {
+        item
+    }
+
+    #[inline]
+    fn insert(&mut self, item: T) {
+        self.0.push_back(item);
+    }
+
+    #[inline]
+    fn remove(&mut self) -> Option<T> {
+        self.0.pop_front()
+    }
+
+    fn restore(&mut self, item: T) {
+        self.0.push_front(item);
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn item(item: T) -> T {
+        item
+    }
+}
