@@ -4,6 +4,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
@@ -499,7 +500,7 @@ fn a_pool_grows_at_once_and_shrinks_as_threads_get_idle() {
         assert_eq!(pool.threads(), 1, "without jobs none is missing");
         let all = Arc::new(Barrier::new(3));
         let meet = all.clone();
-        pool.map(0..3, move |_| drop(meet.wait()));
+        pool.map(0..3, move |_| meet.wait().is_leader());
         assert_eq!(pool.threads(), 3);
         // Idle ones leave too.
         pool.set_size(1);
@@ -650,7 +651,7 @@ fn destructors_that_panic_harm_no_thread_and_no_count() {
             // The payload, likewise.
             drop(pool.spawn(move || {
                 held.pass();
-                resume_unwind(Box::new(Bomb(depth))) as ()
+                resume_unwind(Box::new(Bomb(depth)));
             }));
             gate.wait_for(2);
             // What one has captured that is never run.
@@ -877,6 +878,42 @@ fn rule_07_a_deadlock_is_reported_once_the_job_is_done() {
             opens.join().unwrap();
         }
     });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn rule_07_idle_threads_unlock_nothing_and_busy_ones_may() {
+    const TEST: &str = "rule_07_idle_threads_unlock_nothing_and_busy_ones_may";
+    const KEY: &str = "GREENROOM_OFFLOAD_ALONE";
+    if std::env::var_os(KEY).is_none() {
+        // On the only thread of a process.
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", TEST, "--nocapture", "--test-threads=1"]).env(KEY, "").output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        return;
+    }
+
+    let pool = ThreadPool::new(2);
+    let mutex = Arc::new(greenroom::sync::Mutex::new(()));
+    for round in 0..2000 {
+        let (tell, told) = mpsc::channel();
+        let theirs = mutex.clone();
+        // Nobody waits for it, and when it has unlocked the mutex its thread is idle.
+        drop(pool.spawn(move || {
+            let guard = theirs.lock().unwrap();
+            tell.send(()).unwrap();
+            for _ in 0..round % 50 {
+                thread::yield_now();
+            }
+            drop(guard);
+        }));
+        told.recv().unwrap();
+        drop(mutex.lock().unwrap());
+    }
+    pool.map([(); 2], |()| ());
+    let _for_ever = std::mem::ManuallyDrop::new(mutex.lock().unwrap());
+    let report = soon(|| panic_of(|| drop(mutex.lock())));
+    assert!(report.starts_with("deadlock"), "{report}");
 }
 
 // Where nothing can park

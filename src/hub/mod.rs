@@ -587,7 +587,8 @@ impl Hub {
                 Some(Duration::ZERO)
             };
             if timeout.is_none() && self.is_stuck() {
-                if self.parked_on_shared.get() == 0 || sys::is_only_thread() {
+                // A thread may have sent a message and gone since the look at the mailbox.
+                if self.parked_on_shared.get() == 0 || (sys::is_only_thread() && !self.shared.is_notified()) {
                     self.report_deadlock();
                 }
                 // Some other thread may yet serve a task; when the last one has ended, none can.

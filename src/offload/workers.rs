@@ -9,7 +9,8 @@
 //!
 //! - **O1** A queued job has a thread that will take it: `threads` is above 0 while `queue` is not empty. A worker leaves
 //!   for want of work only when the queue is empty; one that leaves because the pool shrank leaves others behind.
-//! - **O2** A worker that waits holds nothing of a job and no handle on a hub: an idle pool hides no deadlock (rule 7).
+//! - **O2** A worker that waits holds nothing of a job and no handle on a hub, and is counted as idle until it is told of work, by
+//!   who brings it: an idle pool hides no deadlock, and a busy one is not taken for idle (rule 7).
 //! - **O3** Code of the user's never runs under the lock, and no panic of it comes out of a [`Work`].
 //! - **O4** In a forked child no worker is left: the books start anew, and the jobs that were there are never run and
 //!   never dropped, as stacks of other threads are not.
@@ -24,6 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::hub::{Hub, Promise};
+use crate::sys;
 
 /// How long a worker without work stays.
 pub(super) const IDLE: Duration = Duration::from_secs(10);
@@ -44,8 +46,10 @@ struct State {
     /// The process that started the threads (O4).
     process: u32,
     threads: usize,
-    /// Workers that wait for work. One that was told of some counts until it has the lock.
+    /// Workers that wait and have been told of nothing.
     idle: usize,
+    /// Workers that wait and have been told to look: whoever wakes first takes that upon itself.
+    told: usize,
     /// By number, which is the order of coming: a job can be taken out of the midst.
     queue: BTreeMap<u64, Box<dyn Work>>,
     next: u64,
@@ -117,6 +121,7 @@ impl Workers {
             process: std::process::id(),
             threads: 0,
             idle: 0,
+            told: 0,
             queue: BTreeMap::new(),
             next: 0,
             running: 0,
@@ -145,17 +150,16 @@ impl Workers {
             return (ticket, Err(Refused { job, why: Refusal::Closed }));
         }
 
-        // With another thread at hand the job merely waits longer (O1).
-        if state.idle <= state.queue.len()
+        if !self.tell(&mut state, 1)
             && state.threads < state.size
             && let Err(error) = self.start(&mut state)
+            // With a thread at work the job merely waits longer (O1).
             && state.threads == 0
         {
             return (ticket, Err(Refused { job, why: Refusal::NoThread(error) }));
         }
         state.queue.insert(ticket.number, job);
         state.open += 1;
-        self.work.notify_one();
         (ticket, Ok(()))
     }
 
@@ -208,19 +212,39 @@ impl Workers {
     pub(super) fn resize(self: &Arc<Self>, size: usize) {
         let mut state = self.lock();
         state.size = size;
-        while state.idle < state.queue.len() && state.threads < size {
+        for _ in state.told..state.queue.len() {
             // One that cannot be started is not missed: O1 holds without it.
-            if self.start(&mut state).is_err() {
+            if state.threads >= size || self.start(&mut state).is_err() {
                 break;
             }
         }
-        self.work.notify_all();
+        self.tell_all(&mut state);
     }
 
     /// Accepts nothing any more.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.work.notify_all();
+        let mut state = self.lock();
+        state.closed = true;
+        self.tell_all(&mut state);
+    }
+
+    /// Tells `count` workers to look for work; false if so many are not idle.
+    fn tell(&self, state: &mut State, count: usize) -> bool {
+        if state.idle < count {
+            return false;
+        }
+        sys::remove_idle_workers(state.process, count);
+        state.idle -= count;
+        state.told += count;
+        for _ in 0..count {
+            self.work.notify_one();
+        }
+        true
+    }
+
+    fn tell_all(&self, state: &mut State) {
+        let all = state.idle;
+        self.tell(state, all);
     }
 
     fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
@@ -254,8 +278,10 @@ impl Workers {
                 return None;
             }
             if state.threads > state.size {
-                // Whoever told this worker of a job meant any.
-                self.work.notify_one();
+                // What this worker was told of is for another.
+                if !state.queue.is_empty() {
+                    self.tell(&mut state, 1);
+                }
                 break;
             }
             if let Some((number, job)) = state.queue.pop_first() {
@@ -266,11 +292,17 @@ impl Workers {
                 break;
             }
 
+            sys::add_idle_worker(process);
             state.idle += 1;
             let (woken, wait) = self.work.wait_timeout(state, self.idle_for).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            state.idle -= 1;
-            waited = wait.timed_out();
+            if state.told > 0 {
+                state.told -= 1;
+            } else {
+                sys::remove_idle_workers(process, 1);
+                state.idle -= 1;
+                waited = wait.timed_out();
+            }
         }
         state.threads -= 1;
         None
@@ -291,7 +323,7 @@ impl State {
     #[cold]
     fn forget_parent(&mut self) {
         self.process = std::process::id();
-        (self.threads, self.idle, self.running, self.open) = (0, 0, 0, 0);
+        (self.threads, self.idle, self.told, self.running, self.open) = (0, 0, 0, 0, 0);
         let _leaked = ManuallyDrop::new((std::mem::take(&mut self.queue), self.drained.take()));
     }
 }
