@@ -2,9 +2,8 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
@@ -73,6 +72,23 @@ fn until(what: impl Fn() -> bool) {
 }
 
 const WORKER: Option<&str> = Some("greenroom-offload");
+
+/// Runs `body` in a forked process, on its only thread. To be called where the other threads are parked.
+fn in_fork(body: impl FnOnce()) {
+    // SAFETY: no lock is held by the other threads.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: ends a process that hangs.
+        unsafe { libc::alarm(60) };
+        let ended = catch_unwind(AssertUnwindSafe(body));
+        // SAFETY: ends the process here, without what the test harness has at its exit.
+        unsafe { libc::_exit(i32::from(ended.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is alive for the call.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the forked process failed");
+}
 
 // Values and panics
 
@@ -883,37 +899,34 @@ fn rule_07_a_deadlock_is_reported_once_the_job_is_done() {
 #[test]
 #[cfg(target_os = "linux")]
 fn rule_07_idle_threads_unlock_nothing_and_busy_ones_may() {
-    const TEST: &str = "rule_07_idle_threads_unlock_nothing_and_busy_ones_may";
-    const KEY: &str = "GREENROOM_OFFLOAD_ALONE";
-    if std::env::var_os(KEY).is_none() {
-        // On the only thread of a process.
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", TEST, "--nocapture", "--test-threads=1"]).env(KEY, "").output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        return;
-    }
-
-    let pool = ThreadPool::new(2);
-    let mutex = Arc::new(greenroom::sync::Mutex::new(()));
-    for round in 0..2000 {
-        let (tell, told) = mpsc::channel();
-        let theirs = mutex.clone();
-        // Nobody waits for it, and when it has unlocked the mutex its thread is idle.
-        drop(pool.spawn(move || {
-            let guard = theirs.lock().unwrap();
-            tell.send(()).unwrap();
-            for _ in 0..round % 50 {
-                thread::yield_now();
+    let output = in_child("rule_07_idle_threads_unlock_nothing_and_busy_ones_may", || {
+        // The only thread of a process, which a thread of the test harness is not.
+        in_fork(|| {
+            let pool = ThreadPool::new(2);
+            let mutex = Arc::new(greenroom::sync::Mutex::new(()));
+            for round in 0..2000 {
+                let (tell, told) = mpsc::channel();
+                let theirs = mutex.clone();
+                // Nobody waits for it, and when it has unlocked the mutex its thread is idle.
+                drop(pool.spawn(move || {
+                    let guard = theirs.lock().unwrap();
+                    tell.send(()).unwrap();
+                    for _ in 0..round % 50 {
+                        thread::yield_now();
+                    }
+                    drop(guard);
+                }));
+                told.recv().unwrap();
+                drop(mutex.lock().unwrap());
             }
-            drop(guard);
-        }));
-        told.recv().unwrap();
-        drop(mutex.lock().unwrap());
-    }
-    pool.map([(); 2], |()| ());
-    let _for_ever = std::mem::ManuallyDrop::new(mutex.lock().unwrap());
-    let report = soon(|| panic_of(|| drop(mutex.lock())));
-    assert!(report.starts_with("deadlock"), "{report}");
+            pool.map([(); 2], |()| ());
+            let _for_ever = std::mem::ManuallyDrop::new(mutex.lock().unwrap());
+            let report = soon(|| panic_of(|| drop(mutex.lock())));
+            assert!(report.starts_with("deadlock"), "{report}");
+        });
+    });
+    let Some(output) = output else { return };
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 // Where nothing can park
@@ -1028,28 +1041,21 @@ fn rule_25_a_forked_child_has_threads_of_its_own() {
         let (captured, told) = tells();
         let queued = pool.spawn(move || drop(captured));
 
-        // SAFETY: the other threads are parked, so that no lock is held.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let ended = catch_unwind(AssertUnwindSafe(|| {
-                assert_eq!((pool.len(), pool.threads()), (0, 0));
-                assert!(!queued.cancel());
-                assert!(queued.join().unwrap_err().is_killed());
-                assert!(busy.join().unwrap_err().is_killed());
-                assert!(told.try_recv().is_err(), "what the parent's jobs have is the parent's");
-                pool.join();
-                // A thread of this process, with a hub that the parent's has nothing to do with.
-                let works = thread::spawn(move || (pool.apply(|| 1), offload(|| 2), pool.threads()));
-                assert_eq!(works.join().unwrap(), (1, 2, 1));
-            }));
-            // SAFETY: ends the process here, without what the test harness has at its exit.
-            unsafe { libc::_exit(if ended.is_ok() { 0 } else { 1 }) };
-        }
-        let mut status = 0;
-        // SAFETY: the status is alive for the call.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0, "the child failed");
-
+        let handles = Cell::new(Some((busy, queued)));
+        in_fork(|| {
+            let (busy, queued) = handles.take().unwrap();
+            assert_eq!((pool.len(), pool.threads()), (0, 0));
+            assert!(!queued.cancel());
+            assert!(queued.join().unwrap_err().is_killed());
+            assert!(soon(|| busy.join_timeout(EVER)).unwrap().unwrap_err().is_killed());
+            assert!(told.try_recv().is_err(), "what the parent's jobs have is the parent's");
+            pool.join();
+            // A thread of this process, with a hub that the parent's has nothing to do with.
+            let (pool, job) = (pool.clone(), pool.spawn(|| 3));
+            let works = thread::spawn(move || (pool.apply(|| 1), offload(|| 2), job.join().unwrap()));
+            assert_eq!(works.join().unwrap(), (1, 2, 3));
+        });
+        let (busy, queued) = handles.take().unwrap();
         gate.open();
         busy.join().unwrap();
         queued.join().unwrap();
