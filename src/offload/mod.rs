@@ -63,7 +63,8 @@ use workers::{IDLE, Refusal, Refused, Workers, on_worker};
 /// # Cancellation
 ///
 /// A caller that is killed, or whose time runs out, leaves at once. If no thread has begun `f` by then, it never runs and is
-/// dropped by the caller; otherwise it runs to its end, and its value is dropped on its thread.
+/// dropped by the caller; otherwise it runs to its end, and its value is dropped on its thread (or by the caller, if it came at
+/// the same moment).
 ///
 /// # Panics
 ///
