@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
-use common::{EVER, MS, OnDrop, Log, in_child};
+use common::{EVER, Log, MS, OnDrop, in_child};
 use greenroom::net::{TcpListener, UnixStream};
 use greenroom::os::{Fork, fork};
 use greenroom::sync::{Mutex, Semaphore};
@@ -50,9 +50,11 @@ fn nobody_else_runs_in_the_child() {
         let others: Vec<JoinHandle<()>> = (0..3)
             .map(|_| {
                 let turns = turns.clone();
-                spawn(move || loop {
-                    turns.set(turns.get() + 1);
-                    yield_now();
+                spawn(move || {
+                    loop {
+                        turns.set(turns.get() + 1);
+                        yield_now();
+                    }
                 })
             })
             .collect();

@@ -49,7 +49,7 @@ impl Hub {
 
     /// Lets go of all tasks but the current one.
     fn abandon_others(&self) {
-        sys::IDLE_WORKERS.store(0, Ordering::SeqCst);
+        sys::forget_workers();
         let current = self.current();
         self.ready.clear();
         self.batch.borrow_mut().clear();
