@@ -362,6 +362,13 @@ impl Observers {
     /// Has everybody told.
     #[inline]
     pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
+        if !self.list.is_empty() {
+            self.tell_all(wakes);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&mut self, wakes: &mut Wakes) {
         for (_, tell) in self.list.drain(..) {
             wakes.tell(tell);
         }

@@ -5,6 +5,7 @@
 //! and stops: it needs no poller, and costs no descriptor.
 
 use std::cell::{Cell, RefCell};
+use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -37,10 +38,10 @@ unsafe impl Send for Target {}
 
 /// Those of other threads that were chosen under some lock, to be woken once it is given back: dropping this wakes them.
 /// Declared before the lock's guard, it is dropped after it.
-#[derive(Default)]
 pub(crate) struct Wakes {
-    first: Option<Wake>,
-    others: Vec<Wake>,
+    /// Both are emptied by this type's own `drop`, which is all that it then costs: mostly there is nothing in them.
+    first: ManuallyDrop<Option<Wake>>,
+    others: ManuallyDrop<Vec<Wake>>,
 }
 
 enum Wake {
@@ -153,8 +154,9 @@ impl Target {
 }
 
 impl Wakes {
+    #[inline]
     pub(crate) const fn new() -> Wakes {
-        Wakes { first: None, others: Vec::new() }
+        Wakes { first: ManuallyDrop::new(None), others: ManuallyDrop::new(Vec::new()) }
     }
 
     /// Has `tell` called too.
@@ -164,7 +166,7 @@ impl Wakes {
 
     fn push(&mut self, wake: Wake) {
         if self.first.is_none() {
-            self.first = Some(wake);
+            *self.first = Some(wake);
         } else {
             self.others.push(wake);
         }
@@ -172,7 +174,7 @@ impl Wakes {
 
     #[cold]
     fn deliver(&mut self) {
-        let others = std::mem::take(&mut self.others);
+        let others = mem::take(&mut *self.others);
         for wake in self.first.take().into_iter().chain(others) {
             match wake {
                 Wake::Remote { shared, task, generation, clause } => {

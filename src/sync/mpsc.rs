@@ -325,10 +325,12 @@ impl<T> Receiver<T> {
     /// drop(sender);
     /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Disconnected));
     /// ```
+    #[inline]
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.recv_until(clock::deadline_after(timeout))
     }
 
+    #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         charge();
         self.chan.store.get(deadline).map_err(|error| match error {
@@ -409,6 +411,7 @@ pub struct Iter<'a, T: 'a> {
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
@@ -423,6 +426,7 @@ pub struct TryIter<'a, T: 'a> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.rx.try_recv().ok()
     }
@@ -437,6 +441,7 @@ pub struct IntoIter<T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
