@@ -248,7 +248,9 @@ impl<N> Node<N> {
 ///
 /// `guard` is the lock's, under which nothing was found; it is given back before the switch. If the caller is cancelled, the
 /// place says what becomes of the object.
-#[inline]
+///
+/// Inlined, so that no return has to be predicted across the switch: see `Hub::park`.
+#[inline(always)]
 pub(crate) fn wait<P: Place<S>, S>(
     place: P,
     lock: &Lock<S>,
@@ -343,6 +345,11 @@ pub(crate) struct Observers {
 impl Observers {
     pub(crate) const fn new() -> Observers {
         Observers { list: Vec::new(), last: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     /// Gives the key to take it back.

@@ -89,9 +89,10 @@ impl Sleeper {
         }
     }
 
-    /// Parks until woken (from another thread perhaps, if it is `shared`), or until the deadline; unwinds if the task is cancelled. A native thread is woken by what belongs to
-    /// its earlier waits too: `over` tells whether this one has ended, and has been true before each wake-up that counts.
-    #[inline]
+    /// Parks until woken (from another thread perhaps, if it is `shared`), or until the deadline; unwinds if the task is
+    /// cancelled. A native thread is woken by what belongs to its earlier waits too: `over` tells whether this one has
+    /// ended, and has been true before each wake-up that counts.
+    #[inline(always)]
     pub(crate) fn park(
         &self,
         shared: bool,
@@ -100,8 +101,11 @@ impl Sleeper {
         over: impl Fn() -> bool,
     ) -> Outcome {
         match self {
-            Sleeper::Task { hub, .. } if !shared => hub.park(reason, deadline),
-            Sleeper::Task { hub, .. } => hub.on_shared(|| hub.park(reason, deadline)),
+            Sleeper::Task { hub, .. } => {
+                // Not a closure around the park: that would be a frame.
+                let _count = shared.then(|| CountShared::new(hub));
+                hub.park(reason, deadline)
+            }
             Sleeper::Native(parker) => parker.park(deadline, over),
         }
     }
@@ -233,18 +237,20 @@ impl Parker {
     }
 }
 
-impl Hub {
-    /// Counts the current task as waiting for what other threads may share, while `f` parks it.
+/// Counts a task as waiting for what other threads may share, as long as it exists.
+struct CountShared<'a>(&'a Cell<usize>);
+
+impl CountShared<'_> {
     #[inline(always)]
-    fn on_shared<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Count<'a>(&'a Cell<usize>);
-        impl Drop for Count<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get() - 1);
-            }
-        }
-        self.parked_on_shared.set(self.parked_on_shared.get() + 1);
-        let _count = Count(&self.parked_on_shared);
-        f()
+    fn new(hub: &Hub) -> CountShared<'_> {
+        hub.parked_on_shared.set(hub.parked_on_shared.get() + 1);
+        CountShared(&hub.parked_on_shared)
+    }
+}
+
+impl Drop for CountShared<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }

@@ -195,7 +195,7 @@ impl<T> SyncSender<T> {
     /// # Errors
     ///
     /// The item, if the receiver is gone, or goes meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
         charge();
         match self.chan.store.put(t, None) {
@@ -276,7 +276,7 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`], if nothing is left and no sender.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         charge();
         self.chan.store.get(None).map_err(|_| RecvError)
@@ -351,10 +351,10 @@ impl<T> Receiver<T> {
 }
 
 /// Gives the others their turn, now and then (rule 4).
-#[inline]
+#[inline(always)]
 fn charge() {
     if let Some(hub) = Hub::get() {
-        hub.charge();
+        hub.charge_little();
     }
 }
 
@@ -411,7 +411,7 @@ pub struct Iter<'a, T: 'a> {
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
@@ -426,7 +426,7 @@ pub struct TryIter<'a, T: 'a> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.try_recv().ok()
     }
@@ -441,7 +441,7 @@ pub struct IntoIter<T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
