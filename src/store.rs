@@ -120,6 +120,7 @@ impl<B: Buffer> Store<B> {
         &self,
         mut item: B::Item,
     ) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
+        let mut spun = false;
         loop {
             let mut wakes = Wakes::new();
             let mut state = self.state.lock();
@@ -131,10 +132,16 @@ impl<B: Buffer> Store<B> {
                     crate::task::yield_now();
                     return Ok(Ok(()));
                 }
-                Err(PutError::Full(back)) if state.observers.is_empty() => return Err((back, state)),
-                Err(PutError::Full(back)) => {
+                Err(PutError::Full(back)) if !state.observers.is_empty() => {
                     // Who wants to know of an item learns of this one, though not under the lock. He may come back at once.
                     state.observers.tell(&mut wakes);
+                    item = back;
+                }
+                Err(PutError::Full(back)) if spun || Hub::get().is_some() => return Err((back, state)),
+                Err(PutError::Full(back)) => {
+                    drop(state);
+                    self.spin(State::is_open);
+                    spun = true;
                     item = back;
                 }
                 done => return Ok(done),
@@ -179,14 +186,14 @@ impl<B: Buffer> Store<B> {
             }
             drop(state);
             drop(wakes);
-            self.spin();
+            self.spin(State::is_ready);
             spun = true;
         }
     }
 
     /// A native thread looks some more before the system has to wake it.
     #[cold]
-    fn spin(&self) {
+    fn spin(&self, over: impl Fn(&State<B>) -> bool) {
         for round in 0..10_u32 {
             for _ in 0..1 << round.min(6) {
                 hint::spin_loop();
@@ -194,7 +201,7 @@ impl<B: Buffer> Store<B> {
             if round > 6 {
                 thread::yield_now();
             }
-            if self.state.lock().is_ready() {
+            if over(&self.state.lock()) {
                 return;
             }
         }
@@ -220,8 +227,7 @@ impl<B: Buffer> Store<B> {
 
     /// Whether a `try_put` would find the store full.
     pub(crate) fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.buffer.len() >= state.capacity && state.getters.is_empty()
+        !self.state.lock().has_room()
     }
 
     /// Has `ready` called once there is an item, or none will come: now, if that is so. Else gives a key to take it back.
@@ -319,6 +325,16 @@ impl<B: Buffer> State<B> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.buffer.len() < self.capacity || !self.getters.is_empty()
+    }
+
+    /// Who puts need not wait.
+    fn is_open(&self) -> bool {
+        self.has_room() || self.closed
+    }
+
+    /// Who gets need not wait.
     fn is_ready(&self) -> bool {
         self.buffer.len() > 0 || self.closed || !self.putters.is_empty()
     }
