@@ -249,7 +249,9 @@ impl<N> Node<N> {
 ///
 /// `guard` is the lock's, under which nothing was found; it is given back before the switch. If the caller is cancelled, the
 /// place says what becomes of the object.
-#[inline]
+///
+/// Inlined, so that no return has to be predicted across the switch: see `Hub::park`.
+#[inline(always)]
 pub(crate) fn wait<P: Place<S>, S>(
     place: P,
     lock: &Lock<S>,
@@ -458,6 +460,13 @@ impl Observers {
     /// Has everybody told.
     #[inline]
     pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
+        if !self.list.is_empty() {
+            self.tell_all(wakes);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&mut self, wakes: &mut Wakes) {
         for (_, tell) in self.list.drain(..) {
             wakes.tell(tell);
         }

@@ -96,33 +96,53 @@ impl<B: Buffer> Store<B> {
     }
 
     /// Puts an item, and waits for that up to the deadline.
-    #[inline]
+    ///
+    /// Inlined, like [`get`](Self::get), so that no return has to be predicted across the switch: see `Hub::park`.
+    #[inline(always)]
     pub(crate) fn put(&self, item: B::Item, deadline: Option<Instant>) -> Result<(), PutError<B::Item>> {
-        let mut wakes = Wakes::new();
-        let mut state = self.state.lock();
-        let rendezvous = state.capacity == 0;
-        match state.accept(item, Taker::Free, &mut wakes) {
-            Ok(()) => {
-                drop(state);
-                drop(wakes);
-                if rendezvous {
-                    // Whoever was given it has his turn first: received, then sent.
-                    crate::task::yield_now();
-                }
-                Ok(())
-            }
-            Err(PutError::Full(item)) => {
-                // Who wants to know of an item learns of this one.
-                state.observers.tell(&mut wakes);
-                drop(wakes);
-                match line::wait(Putters(self), &self.state, state, Some(item), Reason::Other(&"room to put"), deadline)
-                {
+        match self.put_or_lock(item) {
+            Ok(done) => done,
+            Err((item, state)) => {
+                let reason = Reason::Other(&"room to put");
+                match line::wait(Putters(self), &self.state, state, Some(item), reason, deadline) {
                     Ok(None) => Ok(()),
                     Ok(Some(item)) => Err(PutError::Closed(item)),
                     Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
                 }
             }
-            closed => closed,
+        }
+    }
+
+    /// Puts an item; or gives it back with the lock, under which there was no room.
+    #[inline]
+    #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
+    fn put_or_lock(&self, mut item: B::Item) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
+        let mut spun = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            match state.accept(item, Taker::Free, &mut wakes) {
+                Ok(()) if state.capacity == 0 => {
+                    drop(state);
+                    drop(wakes);
+                    // Whoever was given it has his turn first: received, then sent.
+                    crate::task::yield_now();
+                    return Ok(Ok(()));
+                }
+                Err(PutError::Full(back)) if !state.observers.is_empty() => {
+                    // Who wants to know of an item learns of this one, though not under the lock. He may come back at once.
+                    state.observers.tell(&mut wakes);
+                    item = back;
+                }
+                Err(PutError::Full(back)) if spun || Hub::get().is_some() => return Err((back, state)),
+                Err(PutError::Full(back)) => {
+                    drop(state);
+                    self.spin(State::is_open);
+                    spun = true;
+                    item = back;
+                }
+                done => return Ok(done),
+            }
         }
     }
 
@@ -135,46 +155,42 @@ impl<B: Buffer> Store<B> {
     }
 
     /// Gets an item, and waits for one up to the deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<B::Item, GetError> {
-        let mut state = self.state.lock();
-        {
-            let mut wakes = Wakes::new();
-            match state.take(Taker::Free, &mut wakes) {
-                Err(GetError::Empty) => {}
-                done => {
-                    drop(state);
-                    drop(wakes);
-                    return done.map(B::item);
+        match self.get_or_lock() {
+            Ok(done) => done.map(B::item),
+            Err(state) => {
+                match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
+                    Ok(Some(slot)) => Ok(B::item(slot)),
+                    Ok(None) => Err(GetError::Closed),
+                    Err(_) => Err(GetError::Empty),
                 }
             }
         }
-        if Hub::get().is_none() {
+    }
+
+    /// Gets an item; or gives the lock, under which there was none.
+    #[inline]
+    fn get_or_lock(&self) -> Result<Result<B::Slot, GetError>, Guard<'_, State<B>>> {
+        let mut spun = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            match state.take(Taker::Free, &mut wakes) {
+                Err(GetError::Empty) if spun || Hub::get().is_some() => return Err(state),
+                Err(GetError::Empty) => {}
+                done => return Ok(done),
+            }
             drop(state);
-            if let Some(done) = self.spin() {
-                return done;
-            }
-            state = self.state.lock();
-            let mut wakes = Wakes::new();
-            match state.take(Taker::Free, &mut wakes) {
-                Err(GetError::Empty) => {}
-                done => {
-                    drop(state);
-                    drop(wakes);
-                    return done.map(B::item);
-                }
-            }
-        }
-        match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
-            Ok(Some(slot)) => Ok(B::item(slot)),
-            Ok(None) => Err(GetError::Closed),
-            Err(_) => Err(GetError::Empty),
+            drop(wakes);
+            self.spin(State::is_ready);
+            spun = true;
         }
     }
 
     /// A native thread looks some more before the system has to wake it.
     #[cold]
-    fn spin(&self) -> Option<Result<B::Item, GetError>> {
+    fn spin(&self, over: impl Fn(&State<B>) -> bool) {
         for round in 0..10_u32 {
             for _ in 0..1 << round.min(6) {
                 hint::spin_loop();
@@ -182,12 +198,10 @@ impl<B: Buffer> Store<B> {
             if round > 6 {
                 thread::yield_now();
             }
-            match self.try_get() {
-                Err(GetError::Empty) => {}
-                done => return Some(done),
+            if over(&self.state.lock()) {
+                return;
             }
         }
-        None
     }
 
     /// Refuses what comes from now on. Those who wait to put have their items back; those who wait to get hear of it.
@@ -210,8 +224,7 @@ impl<B: Buffer> Store<B> {
 
     /// Whether a `try_put` would find the store full.
     pub(crate) fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.buffer.len() >= state.capacity && state.getters.is_empty()
+        !self.state.lock().has_room()
     }
 
     /// Has `ready` called once there is an item, or none will come: now, if that is so. Else gives a key to take it back.
@@ -312,6 +325,16 @@ impl<B: Buffer> State<B> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.buffer.len() < self.capacity || !self.getters.is_empty()
+    }
+
+    /// Who puts need not wait.
+    fn is_open(&self) -> bool {
+        self.has_room() || self.closed
+    }
+
+    /// Who gets need not wait.
     fn is_ready(&self) -> bool {
         self.buffer.len() > 0 || self.closed || !self.putters.is_empty()
     }

@@ -115,14 +115,6 @@ pub(crate) enum Outcome {
     Elapsed,
 }
 
-/// A park under way.
-struct Parking {
-    /// Nothing has fired before the switch.
-    parked: bool,
-    unwinding: bool,
-    timer: Option<TimerKey>,
-}
-
 /// What a new task is to be.
 pub(crate) struct Spec {
     pub(crate) name: Option<Box<str>>,
@@ -321,39 +313,46 @@ impl Hub {
     /// Parks the current task until a clause of its armed wait fires, or until the deadline; unwinds if it is cancelled.
     ///
     /// Inlined into its caller, which had best be inlined too: the switch then stands where no return has to be predicted
-    /// across it. What comes before and after it is out of line.
+    /// across it. What is rare of that which comes before and after it is out of line.
     #[inline(always)]
     pub(crate) fn park(&self, reason: Reason, deadline: Option<Instant>) -> Outcome {
         let task = self.current();
-        let parking = self.before_park(task, reason, deadline);
-        if parking.parked {
-            self.switch_out(task, parking.unwinding);
+        let unwinding = self.before_park(task);
+        let mut timer = None;
+        // Otherwise something has fired before the switch.
+        if task.wait.park() {
+            task.reason.set(reason);
+            task.since.set(self.last_poll.get());
+            if let Some(deadline) = deadline {
+                timer = Some(self.set_wait_timer(task, deadline));
+            }
+            self.switch_out(task, unwinding);
         }
-        self.after_park(task, parking.timer)
+        match task.wait.settle() {
+            Some(clause) if clause.0 < Clause::CANCEL.0 && timer.is_none() => Outcome::Fired(clause),
+            fired => self.after_park(task, fired, timer),
+        }
     }
 
-    fn before_park(&self, task: TaskRef, reason: Reason, deadline: Option<Instant>) -> Parking {
+    /// Sees to what is pending, and notes whether the coming wait can be cancelled. Says whether the task unwinds.
+    #[inline]
+    fn before_park(&self, task: TaskRef) -> bool {
         if task.attention.get() {
             self.attend(&task);
         }
         let unwinding = self.is_unwinding(&task);
         task.cancellable.set(!unwinding && !task.ending.get());
-
-        let generation = task.wait.generation();
-        let timer = deadline.map(|deadline| {
-            let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
-            self.timers.borrow_mut().insert(deadline, alarm)
-        });
-        let parked = task.wait.park();
-        if parked {
-            task.reason.set(reason);
-            task.since.set(self.last_poll.get());
-        }
-        Parking { parked, unwinding, timer }
+        unwinding
     }
 
-    fn after_park(&self, task: TaskRef, timer: Option<TimerKey>) -> Outcome {
-        let fired = task.wait.settle();
+    #[cold]
+    fn set_wait_timer(&self, task: TaskRef, deadline: Instant) -> TimerKey {
+        let alarm = Alarm::Wait(task.waiter(task.wait.generation(), Clause::DEADLINE));
+        self.timers.borrow_mut().insert(deadline, alarm)
+    }
+
+    #[cold]
+    fn after_park(&self, task: TaskRef, fired: Option<Clause>, timer: Option<TimerKey>) -> Outcome {
         if let Some(timer) = timer
             && fired != Some(Clause::DEADLINE)
         {
@@ -394,6 +393,24 @@ impl Hub {
         let ticks = self.ticks.get();
         self.ticks.set(ticks.saturating_sub(TICKS_PER_CALL).max(1));
         if (credit == 0 || ticks <= TICKS_PER_CALL) && self.can_switch() {
+            self.yield_now();
+        }
+    }
+
+    /// As [`charge`](Self::charge), for a call that costs little: memory is all that it touches.
+    #[inline]
+    pub(crate) fn charge_little(&self) {
+        let credit = self.credit.get();
+        if credit == 0 {
+            self.give_way();
+        } else {
+            self.credit.set(credit - 1);
+        }
+    }
+
+    #[cold]
+    fn give_way(&self) {
+        if self.can_switch() {
             self.yield_now();
         }
     }

@@ -201,7 +201,7 @@ impl<T> SyncSender<T> {
     /// # Errors
     ///
     /// The item, if the receiver is gone, or goes meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
         charge();
         match self.chan.store.put(t, None) {
@@ -292,7 +292,7 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`], if nothing is left and no sender.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         charge();
         self.chan.store.get(None).map_err(|_| RecvError)
@@ -341,10 +341,12 @@ impl<T> Receiver<T> {
     /// drop(sender);
     /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Disconnected));
     /// ```
+    #[inline]
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.recv_until(clock::deadline_after(timeout))
     }
 
+    #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         charge();
         self.chan.store.get(deadline).map_err(|error| match error {
@@ -365,10 +367,10 @@ impl<T> Receiver<T> {
 }
 
 /// Gives the others their turn, now and then (rule 4).
-#[inline]
+#[inline(always)]
 fn charge() {
     if let Some(hub) = Hub::get() {
-        hub.charge();
+        hub.charge_little();
     }
 }
 
@@ -425,6 +427,7 @@ pub struct Iter<'a, T: 'a> {
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
@@ -439,6 +442,7 @@ pub struct TryIter<'a, T: 'a> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.try_recv().ok()
     }
@@ -453,6 +457,7 @@ pub struct IntoIter<T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
