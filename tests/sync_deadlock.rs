@@ -48,7 +48,7 @@ fn a_report_names_every_task() {
     let (mutex, reentrant) = (Rc::new(Mutex::new(())), Rc::new(ReentrantMutex::new(())));
     let (one, two) = (mutex.clone(), reentrant.clone());
     let first = Builder::new().name("first".into()).spawn(move || {
-        let _one = one.lock().unwrap();
+        let _one = one.lock();
         yield_now();
         let _two = two.lock();
     });
@@ -56,7 +56,7 @@ fn a_report_names_every_task() {
     let second = Builder::new().name("second".into()).spawn(move || {
         let _two = two.lock();
         yield_now();
-        let _one = one.lock().unwrap();
+        let _one = one.lock();
     });
     let second = second.unwrap();
     let (text, _) = report(|| drop(second.join()));
@@ -112,6 +112,8 @@ fn main() {
             print(info);
         }
     }));
+    // Without a hub it would be a native thread, which waits for ever.
+    spawn(|| ()).join().unwrap();
     the_last_thread_is_told_at_once();
     a_report_names_every_task();
     a_thread_that_lives_may_help();
