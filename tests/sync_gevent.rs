@@ -767,7 +767,7 @@ fn what_the_mutex_guards_can_be_had_and_shown() {
 // All of them
 
 #[test]
-fn they_go_where_std_says() {
+fn all_of_them_go_between_threads_and_through_unwinds() {
     fn shared<T: Send + Sync>() {}
     fn safe<T: UnwindSafe + RefUnwindSafe>() {}
     shared::<(Semaphore, BoundedSemaphore, Event, AsyncResult<String>, ReentrantMutex<Cell<i32>>)>();
@@ -816,16 +816,81 @@ fn a_mix_of_objects_is_waited_for_in_the_order_in_which_they_become_ready() {
 }
 
 #[test]
-fn native_threads_wait_without_a_hub() {
-    fn pollers() -> usize {
-        let is_poller = |entry: std::fs::DirEntry| {
-            std::fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
-        };
-        std::fs::read_dir("/proc/self/fd")
-            .unwrap()
-            .filter(|entry| is_poller(entry.as_ref().ok().unwrap().to_owned_entry()))
-            .count()
+fn native_threads_wait_without_a_hub_and_without_a_descriptor() {
+    fn descriptors() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().count()
     }
-    let output = in_child("native_threads_wait_without_a_hub", || {});
-    let _ = (output, pollers, stderr);
+    static SEMAPHORE: Semaphore = Semaphore::new(0);
+    static EVENT: Event = Event::new();
+    static RESULT: AsyncResult<i32> = AsyncResult::new();
+    static MUTEX: ReentrantMutex<()> = ReentrantMutex::new(());
+    static STEP: Semaphore = Semaphore::new(0);
+    let output = in_child("native_threads_wait_without_a_hub_and_without_a_descriptor", || {
+        let before = descriptors();
+        let held = MUTEX.lock();
+        let other = thread::spawn(move || {
+            STEP.release(1);
+            drop(SEMAPHORE.acquire());
+            STEP.release(1);
+            EVENT.wait();
+            STEP.release(1);
+            assert_eq!(*RESULT.get(), 1);
+            STEP.release(1);
+            drop(MUTEX.lock());
+            assert!(SEMAPHORE.acquire_many_timeout(2, MS).is_err());
+            assert_eq!(wait([&EVENT], None, None).len(), 1);
+            let never = Event::new();
+            assert!(!never.wait_timeout(MS) && wait([&never], Some(MS), None).is_empty());
+            assert_eq!(descriptors(), before);
+        });
+        let step = || {
+            STEP.acquire().forget();
+            thread::sleep(2 * MS);
+        };
+        step();
+        SEMAPHORE.release(1);
+        step();
+        EVENT.set();
+        step();
+        RESULT.set(1).unwrap();
+        step();
+        drop(held);
+        other.join().unwrap();
+        assert_eq!(descriptors(), before);
+    });
+    if let Some(output) = output {
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_remote_tasks_end_is_waited_for_by_tasks_and_native_threads() {
+    check(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let host = thread::spawn(move || {
+            tell.send(HubHandle::current()).unwrap();
+            DONE.wait();
+        });
+        static DONE: Event = Event::new();
+        static GO: Event = Event::new();
+        let hub = told.recv().unwrap();
+        let task = hub.spawn(|| {
+            GO.wait();
+            1
+        });
+        let task = task.join_timeout(MS).unwrap_err();
+        let native = hub.spawn(|| {
+            GO.wait();
+            2
+        });
+        let native = thread::spawn(move || native.join_timeout(EVER).unwrap().unwrap() + 1);
+        let waits = spawn(move || task.join().unwrap());
+        yield_now();
+        GO.set();
+        assert_eq!((waits.join().unwrap(), native.join().unwrap()), (1, 3));
+        let panics = hub.spawn(|| common::fail::<()>("far away"));
+        assert_eq!(panics.join_timeout(EVER).unwrap().unwrap_err().message(), Some("far away"));
+        DONE.set();
+        host.join().unwrap();
+    });
 }
