@@ -32,6 +32,7 @@
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
 //! | end a program with all its tasks | [`run`] |
+//! | hand items from task to task | [`queue`] |
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
 //! | have values for each task | [`task_local!`] |
 //! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |
@@ -62,6 +63,7 @@ pub mod greenlet;
 mod io;
 mod local;
 pub mod net;
+pub mod queue;
 mod scope;
 pub mod select;
 pub mod sync;

@@ -13,6 +13,8 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
     (6, "select", &["io"]),
     (6, "net", &["io"]),
+    // Waiting for others' items.
+    (6, "queue", &[]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
     (5, "sync", &[]),
