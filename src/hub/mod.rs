@@ -153,6 +153,11 @@ const MOST_DOUBT: Duration = Duration::from_secs(64);
 /// A call costs about as much as this many switches.
 const TICKS_PER_CALL: u32 = 2;
 
+thread_local! {
+    /// Nothing may switch on a hub that is made now.
+    static HOLD: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Hub {
     /// Makes a thread's hub.
     fn new() -> io::Result<Hub> {
@@ -179,7 +184,7 @@ impl Hub {
             pins: Cell::new(0),
             parked_on_io: Cell::new(0),
             parked_on_shared: Cell::new(0),
-            held: Cell::new(false),
+            held: Cell::new(HOLD.get()),
             batch: RefCell::default(),
             batching: Cell::new(false),
             next_id: Cell::new(1),
@@ -423,9 +428,24 @@ impl Hub {
     pub(crate) fn held<R>(f: impl FnOnce() -> R) -> R {
         match Hub::get() {
             Some(hub) => hub.hold(f),
-            // Without a hub there is nobody to switch to.
-            None => f(),
+            None => Hub::hold_without(f),
         }
+    }
+
+    /// Should `f` make the thread's hub, it may not switch either.
+    #[cold]
+    fn hold_without<R>(f: impl FnOnce() -> R) -> R {
+        struct Release(bool);
+        impl Drop for Release {
+            fn drop(&mut self) {
+                HOLD.set(self.0);
+                if let Some(hub) = Hub::get() {
+                    hub.held.set(self.0);
+                }
+            }
+        }
+        let _release = Release(HOLD.replace(true));
+        f()
     }
 
     /// As [`held`](Self::held), and catches a panic, which may be another's affair: see [`go_on`](Self::go_on).

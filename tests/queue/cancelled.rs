@@ -17,7 +17,7 @@ fn a_getter_killed_after_it_was_handed_an_item_passes_it_on<Q: Kind>() {
     };
     let (first, second) = (get(), get());
     yield_now();
-    queue.put(7).unwrap();
+    queue.try_put(7).unwrap();
     first.kill_nowait();
     assert_eq!(second.join().unwrap(), 7);
     assert!(first.join().unwrap_err().is_killed());
@@ -35,7 +35,7 @@ fn an_item_that_nobody_else_waits_for_goes_back<Q: Kind>() {
     let other = queue.clone();
     let getter = spawn(move || other.get().unwrap());
     yield_now();
-    queue.put(7).unwrap();
+    queue.try_put(7).unwrap();
     getter.kill();
     assert_eq!((queue.len(), queue.unfinished()), (1, 1));
     assert_eq!(queue.try_peek(), Ok(7));
@@ -68,9 +68,8 @@ fn items_go_back_to_where_they_were_in_whatever_order_their_getters_die() {
             if reversed {
                 getters.reverse();
             }
-            for getter in getters {
-                getter.kill();
-            }
+            getters.iter().for_each(|getter| getter.task().kill_nowait());
+            assert!(joinall(getters).into_iter().all(|result| result.is_err()));
             assert_eq!(queue.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
             assert_eq!(stack.try_iter().collect::<Vec<_>>(), [4, 3, 2, 1, 0]);
         }
@@ -167,7 +166,7 @@ fn a_hundred_killed_waiters_on_each_side_leave_no_trace() {
         let getters: Vec<_> = (0..100)
             .map(|_| {
                 let queue = queue.clone();
-                spawn(move || drop(queue.get()))
+                spawn(move || queue.get().ok())
             })
             .collect();
         yield_now();
@@ -176,7 +175,7 @@ fn a_hundred_killed_waiters_on_each_side_leave_no_trace() {
         let putters: Vec<_> = (0..100)
             .map(|i| {
                 let queue = queue.clone();
-                spawn(move || drop(queue.put(i)))
+                spawn(move || queue.put(i).err().map(|error| error.into_inner()))
             })
             .collect();
         yield_now();

@@ -86,10 +86,17 @@ fn one_that_panics_leaves_the_queue_as_it_was() {
                     more => left.set(more - 1),
                 }
             };
-            let put = comparing(fuse(), || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.put(Item::new(0)))));
+            let put = comparing(fuse(), || {
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.put(Item::new(0))))
+            });
             let expected = if put.is_err() { 8 } else { 9 };
-            assert_eq!((queue.len(), queue.unfinished(), ALIVE.get()), (expected, expected, expected as i32), "it was dropped");
-            let got = comparing(fuse(), || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.get().unwrap().0)));
+            assert_eq!(
+                (queue.len(), queue.unfinished(), ALIVE.get()),
+                (expected, expected, expected as i32),
+                "it was dropped"
+            );
+            let got =
+                comparing(fuse(), || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.get().unwrap().0)));
             let expected = if got.is_err() { expected } else { expected - 1 };
             assert_eq!((queue.len(), ALIVE.get()), (expected, expected as i32));
             let mut all = numbers(&queue);
@@ -138,7 +145,7 @@ fn one_that_uses_the_same_queue_panics_with_a_reason() {
             |queue| drop(queue.get()),
             |queue| drop(queue.put(Item::new(9))),
             |queue| queue.shutdown(),
-            |queue| drop(queue.try_peek_with(|_| ())),
+            |queue| queue.try_peek_with(|_| ()).unwrap(),
             |queue| drop(format!("{queue:?}")),
         ];
         for use_it in uses {
@@ -168,7 +175,7 @@ fn one_that_waits_panics_with_a_reason_and_one_that_yields_does_not_switch() {
         // Others can be used.
         let others = filled([8, 7]);
         let inner = others.clone();
-        comparing(move || drop(inner.len()), || queue.get().unwrap());
+        comparing(move || assert_eq!(inner.len(), 2), || queue.get().unwrap());
         other.join().unwrap();
         assert_eq!(numbers(&queue), [1, 2, 3]);
         drop(others);

@@ -245,13 +245,14 @@ fn test_join_empty() {
 #[test]
 fn test_interrupts() {
     check(|| {
-        let (full, empty, channel) = (Rc::new(Queue::bounded(1)), Rc::new(Queue::<u8>::unbounded()), Rc::new(Channel::new()));
+        let (full, empty, channel) =
+            (Rc::new(Queue::bounded(1)), Rc::new(Queue::<u8>::unbounded()), Rc::new(Channel::new()));
         full.put(1).unwrap();
         let (f, e, c) = (full.clone(), empty.clone(), channel.clone());
         let waiting = [
-            spawn(move || drop(f.put(2))),
-            spawn(move || drop(e.get())),
-            spawn(move || drop(c.put(3))),
+            spawn(move || f.put(2).unwrap()),
+            spawn(move || assert!(e.get().is_err())),
+            spawn(move || c.put(3).unwrap()),
         ];
         yield_now();
         for task in &waiting {

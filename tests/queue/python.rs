@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use greenroom::queue::{GetError, GetTimeoutError, LifoQueue, PriorityQueue, PutError, Queue, TryGetError, TryPutError};
+use greenroom::queue::{
+    GetError, GetTimeoutError, LifoQueue, PriorityQueue, PutError, Queue, TryGetError, TryPutError,
+};
 use greenroom::{joinall, sleep, spawn};
 
 use crate::common::{MS, check, panic_of, soon};
@@ -44,9 +46,9 @@ fn simple<Q: Kind>(order: [u64; 3]) {
     assert_eq!(queue.try_put(full), Err(TryPutError::Full(full)));
     assert!(queue.put_timeout(full, MS).unwrap_err().is_elapsed());
     let other = queue.clone();
-    blocking(|| queue.put(full).unwrap(), move || drop(other.get()));
+    blocking(|| queue.put(full).unwrap(), move || assert!(other.get().is_ok()));
     let other = queue.clone();
-    blocking(|| queue.put_timeout(full, Duration::from_secs(10)).unwrap(), move || drop(other.get()));
+    blocking(|| queue.put_timeout(full, Duration::from_secs(10)).unwrap(), move || assert!(other.get().is_ok()));
 
     for _ in 0..SIZE {
         queue.get().unwrap();

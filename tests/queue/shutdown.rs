@@ -36,7 +36,11 @@ fn drained() {
 fn everybody_who_waits_hears_of_it<Q: Kind>() {
     for now in [false, true] {
         let shut = |queue: &Q| {
-            if now { queue.shutdown_now() } else { Vec::from_iter(std::iter::once(queue.shutdown()).filter_map(|()| None)) }
+            if now {
+                queue.shutdown_now()
+            } else {
+                Vec::from_iter(std::iter::once(queue.shutdown()).filter_map(|()| None))
+            }
         };
         let queue = Rc::new(Q::make(Some(1)));
         let getters: Vec<_> = (0..3)
@@ -225,7 +229,8 @@ fn loops_end() {
 #[test]
 fn queues_can_be_waited_for_among_others() {
     check(|| {
-        let (queue, channel, ended) = (Rc::new(Queue::unbounded()), Rc::new(Channel::new()), Rc::new(Queue::<u8>::unbounded()));
+        let (queue, channel, ended) =
+            (Rc::new(Queue::unbounded()), Rc::new(Channel::new()), Rc::new(Queue::<u8>::unbounded()));
         let (q, c, e) = (queue.clone(), channel.clone(), ended.clone());
         let script = spawn(move || {
             let putter = spawn(move || c.put(1).unwrap());

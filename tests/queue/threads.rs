@@ -164,7 +164,7 @@ fn an_item_goes_from_a_killed_task_to_another_hub() {
             let (tell, told) = channel();
             let (kill, killed) = channel::<()>();
             let thread = thread::spawn(move || {
-                let getter = spawn(move || drop(other.get()));
+                let getter = spawn(move || other.get().unwrap());
                 yield_now();
                 tell.send(()).unwrap();
                 killed.recv().unwrap();
