@@ -72,6 +72,7 @@ mod local;
 pub mod net;
 pub mod offload;
 pub mod os;
+pub mod queue;
 mod scope;
 pub mod select;
 pub mod sync;

@@ -90,6 +90,21 @@ impl<N> List<N> {
         self.head.is_null()
     }
 
+    /// What the first in line wants who may still be served.
+    pub(crate) fn first(&self) -> Option<&N> {
+        let mut at = self.head;
+        loop {
+            // SAFETY: Q1: a linked node's frame is alive.
+            let node = unsafe { at.as_ref() }?;
+            // SAFETY: the node is linked under the lock that we hold, so its claim is alive.
+            if !node.several || unsafe { &*node.claim }.is_open() {
+                // SAFETY: Q1: we are under the lock, and the node is not published. The list is borrowed as long as this.
+                return Some(unsafe { &*(*node.payload).get() });
+            }
+            at = node.next.get();
+        }
+    }
+
     /// Serves the first in line, if there is one: `give` puts into its payload what it gets.
     #[inline]
     pub(crate) fn serve<R>(&mut self, wakes: &mut Wakes, give: impl FnOnce(&mut N) -> R) -> Option<R> {

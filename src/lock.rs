@@ -82,14 +82,6 @@ impl<T> Lock<T> {
             }
         }
     }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
-
-    pub(crate) fn into_inner(self) -> T {
-        self.value.into_inner()
-    }
 }
 
 /// The lock, held. Gives it back when dropped.
@@ -183,14 +175,13 @@ mod tests {
 
     #[test]
     fn an_unwind_gives_it_back() {
-        let mut lock = Lock::new(1);
+        let lock = Lock::new(1);
         let unwound = catch_unwind(AssertUnwindSafe(|| {
             *lock.lock() = 2;
             let _guard = lock.lock();
             panic!("under the lock");
         }));
         assert!(unwound.is_err());
-        assert_eq!(*lock.get_mut(), 2);
-        assert_eq!(lock.into_inner(), 2);
+        assert_eq!(*lock.lock(), 2);
     }
 }

@@ -25,7 +25,8 @@ use crate::io::Direction;
 pub use crate::io::Pollable;
 use crate::line::{self, Choice, Claim, Several, Taker};
 use crate::lock::Lock;
-use crate::store::{Buffer, Fifo, Getters, Putters, Store};
+use crate::queue::{Channel, GetError, LifoQueue, PriorityQueue, PutError, Queue};
+use crate::store::{Buffer, Getters, Putters, Store};
 use crate::sync::{AsyncResult, Event, Permit, Semaphore, mpsc};
 use crate::task::{Task, Waitable};
 use crate::waiter::Clause;
@@ -47,7 +48,9 @@ use crate::waiter::Clause;
 /// | --- | --- | --- |
 /// | `recv(&receiver)` | `Result<T, RecvError>` | an item is received, or the senders are gone |
 /// | `send(&sender, value)` | `Result<(), SendError<T>>` | the value is taken, or the receiver is gone |
-/// | `send(&sender, from place)` | the same | as above; `place: Option<T>` keeps the value unless this arm is chosen |
+/// | `get(&queue)` | `Result<T, GetError>` | an item is got, or the queue is shut down and empty |
+/// | `put(&queue, value)` | `Result<(), PutError<T>>` | the value is put, or the queue is shut down |
+/// | `send(&sender, from place)`, `put(&queue, from place)` | the same | as above; `place: Option<T>` keeps the value unless this arm is chosen |
 /// | `acquire(&semaphore)` | `Permit` | a permit is taken |
 /// | `wait(&event)`, `wait(&async_result)` | `()` | it is set |
 /// | `join(&task)` | `()` | the task has ended |
@@ -398,7 +401,7 @@ impl<B: Buffer, E> Operation for PutFrom<'_, B, E> {
     fn attempt(&mut self) -> bool {
         let mut wakes = Wakes::new();
         let mut state = self.store.state.lock();
-        self.done = Putters(self.store).take_now(&mut state, self.place, Taker::Free, &mut wakes);
+        self.done = Putters.take_now(&mut state, self.place, Taker::Free, &mut wakes);
         self.done
     }
 
@@ -406,7 +409,7 @@ impl<B: Buffer, E> Operation for PutFrom<'_, B, E> {
         if self.place.is_none() {
             return inner();
         }
-        self.done = line::while_linked(Putters(self.store), &self.store.state, self.place, choice.0, clause, inner);
+        self.done = line::while_linked(Putters, &self.store.state, self.place, choice.0, clause, inner);
     }
 }
 
@@ -422,7 +425,7 @@ impl<B: Buffer, E> Outcome for PutFrom<'_, B, E> {
     }
 }
 
-/// Something that items are received from: an `mpsc` receiver.
+/// Something that items are received from: an `mpsc` receiver, a queue.
 pub trait Source {
     /// What is received.
     type Item;
@@ -433,7 +436,7 @@ pub trait Source {
     fn receiving(&self) -> impl Outcome<Output = Result<Self::Item, Self::Error>>;
 }
 
-/// Something that items are sent to: an `mpsc` sender.
+/// Something that items are sent to: an `mpsc` sender, a queue.
 pub trait Sink {
     /// What is sent.
     type Item;
@@ -465,41 +468,74 @@ pub fn send_from<'a, S: Sink + ?Sized>(
     sender.sending_from(place)
 }
 
-impl<T> Source for mpsc::Receiver<T> {
-    type Item = T;
-    type Error = mpsc::RecvError;
+macro_rules! sources {
+    ($($source:ty $(where $bound:ident)?: $error:ty = $gone:expr;)*) => {$(
+        impl<T $(: $bound)?> Source for $source {
+            type Item = T;
+            type Error = $error;
 
-    fn receiving(&self) -> impl Outcome<Output = Result<T, mpsc::RecvError>> {
-        InLine::new(Getters(self.store()), &self.store().state, None, |slot: Option<_>| {
-            slot.map(Fifo::item).ok_or(mpsc::RecvError)
-        })
-    }
+            fn receiving(&self) -> impl Outcome<Output = Result<T, $error>> {
+                getting(self.store(), || $gone)
+            }
+        }
+    )*};
 }
 
-impl<T> Sink for mpsc::Sender<T> {
-    type Item = T;
-    type Error = mpsc::SendError<T>;
-
-    fn sending(&self, item: T) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
-        putting(self.store(), item, mpsc::SendError)
-    }
-
-    fn sending_from<'a>(&'a self, place: &'a mut Option<T>) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
-        PutFrom { store: self.store(), place, done: false, error: mpsc::SendError }
-    }
+sources! {
+    mpsc::Receiver<T>: mpsc::RecvError = mpsc::RecvError;
+    Queue<T>: GetError = GetError::ShutDown;
+    LifoQueue<T>: GetError = GetError::ShutDown;
+    PriorityQueue<T> where Ord: GetError = GetError::ShutDown;
+    Channel<T>: GetError = GetError::ShutDown;
 }
 
-impl<T> Sink for mpsc::SyncSender<T> {
-    type Item = T;
-    type Error = mpsc::SendError<T>;
+macro_rules! sinks {
+    ($($sink:ty $(where $bound:ident)?: $error:ty = $gone:expr;)*) => {$(
+        impl<T $(: $bound)?> Sink for $sink {
+            type Item = T;
+            type Error = $error;
 
-    fn sending(&self, item: T) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
-        putting(self.store(), item, mpsc::SendError)
-    }
+            fn sending(&self, item: T) -> impl Outcome<Output = Result<(), $error>> {
+                putting(self.store(), item, $gone)
+            }
 
-    fn sending_from<'a>(&'a self, place: &'a mut Option<T>) -> impl Outcome<Output = Result<(), mpsc::SendError<T>>> {
-        PutFrom { store: self.store(), place, done: false, error: mpsc::SendError }
-    }
+            fn sending_from<'a>(&'a self, place: &'a mut Option<T>) -> impl Outcome<Output = Result<(), $error>> {
+                PutFrom { store: self.store(), place, done: false, error: $gone }
+            }
+        }
+    )*};
+}
+
+sinks! {
+    mpsc::Sender<T>: mpsc::SendError<T> = mpsc::SendError;
+    mpsc::SyncSender<T>: mpsc::SendError<T> = mpsc::SendError;
+    Queue<T>: PutError<T> = PutError::ShutDown;
+    LifoQueue<T>: PutError<T> = PutError::ShutDown;
+    PriorityQueue<T> where Ord: PutError<T> = PutError::ShutDown;
+    Channel<T>: PutError<T> = PutError::ShutDown;
+}
+
+/// Waits until an item is got, or the queue is shut down: [`recv`] by the name that it has for queues.
+pub fn get<R: Source + ?Sized>(queue: &R) -> impl Outcome<Output = Result<R::Item, R::Error>> {
+    queue.receiving()
+}
+
+/// Waits until the item is put, or the queue is shut down: [`send`] by the name that it has for queues.
+pub fn put<S: Sink + ?Sized>(queue: &S, item: S::Item) -> impl Outcome<Output = Result<(), S::Error>> {
+    queue.sending(item)
+}
+
+/// As [`put`], for the item that a place holds: see [`send_from`].
+pub fn put_from<'a, S: Sink + ?Sized>(
+    queue: &'a S,
+    place: &'a mut Option<S::Item>,
+) -> impl Outcome<Output = Result<(), S::Error>> + use<'a, S> {
+    queue.sending_from(place)
+}
+
+/// Gets an item, or what `gone` gives if none will come.
+fn getting<B: Buffer, E>(store: &Store<B>, gone: fn() -> E) -> impl Outcome<Output = Result<B::Item, E>> {
+    InLine::new(Getters, &store.state, None, move |slot: Option<B::Slot>| slot.map(B::item).ok_or_else(gone))
 }
 
 /// What points to something that can be waited for can be waited for itself.
@@ -547,7 +583,7 @@ fn putting<B: Buffer, E>(
     error: fn(B::Item) -> E,
 ) -> impl Outcome<Output = Result<(), E>> {
     let output = move |left: Option<B::Item>| left.map_or(Ok(()), |item| Err(error(item)));
-    InLine::new(Putters(store), &store.state, Some(item), output)
+    InLine::new(Putters, &store.state, Some(item), output)
 }
 
 /// Waits for a permit and takes it.

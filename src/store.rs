@@ -4,6 +4,9 @@
 //!   his item into the hands of the first who waits, so nobody overtakes.
 //! - **D2** An item is in one place: with its putter, in the buffer, or with its getter. One that was handed to a getter who then is
 //!   cancelled goes to the next, or back to where it was in the buffer, whatever its capacity.
+//! - **D3** Code of the user's runs under the lock only where the order needs it ([`Buffer::rank`], [`settle`](Buffer::settle),
+//!   [`remove`](Buffer::remove)) and where an item is looked at ([`peek`]): nothing may switch in it, and a panic in it finds and
+//!   leaves the store whole. Its items lie outside of the lock's guard meanwhile, or in the buffer.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +20,10 @@ use crate::hub::{Hub, Reason, Tell, Wakes};
 use crate::line::{self, Choice, List, Observers, Place, Taker};
 use crate::lock::{Guard, Lock};
 
+mod peek;
+
+use peek::Peek;
+
 /// The order in which items come out.
 pub(crate) trait Buffer {
     type Item;
@@ -25,12 +32,41 @@ pub(crate) trait Buffer {
 
     /// Gives a new item its place, behind all that were given theirs before.
     fn place(&mut self, item: Self::Item) -> Self::Slot;
+    /// Takes a slot that was just given its place. No code of the user's.
     fn insert(&mut self, slot: Self::Slot);
+    /// A panic in a comparison of the user's leaves all as it was.
     fn remove(&mut self) -> Option<Self::Slot>;
-    /// Puts a slot that was removed back to where it was.
+    /// Puts a slot that was removed back to where it was. No code of the user's: somebody may be unwinding.
     fn restore(&mut self, slot: Self::Slot);
     fn len(&self) -> usize;
     fn item(slot: Self::Slot) -> Self::Item;
+    fn item_of(slot: &Self::Slot) -> &Self::Item;
+
+    /// What [`insert_at`](Self::insert_at) has to know of a new item, for which the user's code may be needed. Changes nothing.
+    #[inline]
+    fn rank(&self, _item: &Self::Item) -> usize {
+        0
+    }
+
+    /// As [`insert`](Self::insert), with the rank known. No code of the user's.
+    #[inline]
+    fn insert_at(&mut self, slot: Self::Slot, _rank: usize) {
+        self.insert(slot);
+    }
+
+    /// Does what insertions without a rank and restorations have left to be done. To be called before `first` and `remove`. A panic in a
+    /// comparison of the user's loses nothing.
+    #[inline]
+    fn settle(&mut self) {}
+
+    /// The item that would be removed next.
+    fn first(&self) -> Option<&Self::Item>;
+
+    /// Empties the buffer, in any order.
+    fn drain(&mut self) -> Vec<Self::Slot>;
+
+    /// Sorts drained slots into the order in which they would have been removed.
+    fn sort(_slots: &mut [Self::Slot]) {}
 }
 
 /// A buffer with those who wait at both of its sides.
@@ -48,6 +84,8 @@ pub(crate) struct State<B: Buffer> {
     getters: List<Option<B::Slot>>,
     /// Each has his item taken; or not, when the store is closed.
     putters: List<Option<B::Item>>,
+    /// Each is shown the next item that comes; or nothing, when the store is closed. Nobody waits here while there is one.
+    peekers: List<Peek<B::Item>>,
     observers: Observers,
     /// Items put and not yet reported as done.
     unfinished: usize,
@@ -76,6 +114,7 @@ impl<B: Buffer> Store<B> {
             closed: false,
             getters: List::new(),
             putters: List::new(),
+            peekers: List::new(),
             observers: Observers::new(),
             unfinished: 0,
             joiners: List::new(),
@@ -92,7 +131,8 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn try_put(&self, item: B::Item) -> Result<(), PutError<B::Item>> {
         let mut wakes = Wakes::new();
         let mut state = self.state.lock();
-        state.accept(item, Taker::Free, &mut wakes)
+        let rank = state.rank(&item);
+        state.accept(item, rank, Taker::Free, &mut wakes)
     }
 
     /// Puts an item, and waits for that up to the deadline.
@@ -104,7 +144,7 @@ impl<B: Buffer> Store<B> {
             Ok(done) => done,
             Err((item, state)) => {
                 let reason = Reason::Other(&"room to put");
-                match line::wait(Putters(self), &self.state, state, Some(item), reason, deadline) {
+                match line::wait(Putters, &self.state, state, Some(item), reason, deadline) {
                     Ok(None) => Ok(()),
                     Ok(Some(item)) => Err(PutError::Closed(item)),
                     Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
@@ -121,7 +161,8 @@ impl<B: Buffer> Store<B> {
         loop {
             let mut wakes = Wakes::new();
             let mut state = self.state.lock();
-            match state.accept(item, Taker::Free, &mut wakes) {
+            let rank = state.rank(&item);
+            match state.accept(item, rank, Taker::Free, &mut wakes) {
                 Ok(()) if state.capacity == 0 => {
                     drop(state);
                     drop(wakes);
@@ -129,8 +170,9 @@ impl<B: Buffer> Store<B> {
                     crate::task::yield_now();
                     return Ok(Ok(()));
                 }
-                Err(PutError::Full(back)) if !state.observers.is_empty() => {
+                Err(PutError::Full(back)) if state.has_onlookers() => {
                     // Who wants to know of an item learns of this one, though not under the lock. He may come back at once.
+                    state.show(&back, &mut wakes);
                     state.observers.tell(&mut wakes);
                     item = back;
                 }
@@ -159,13 +201,11 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<B::Item, GetError> {
         match self.get_or_lock() {
             Ok(done) => done.map(B::item),
-            Err(state) => {
-                match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
-                    Ok(Some(slot)) => Ok(B::item(slot)),
-                    Ok(None) => Err(GetError::Closed),
-                    Err(_) => Err(GetError::Empty),
-                }
-            }
+            Err(state) => match line::wait(Getters, &self.state, state, None, Reason::Other(&"an item"), deadline) {
+                Ok(Some(slot)) => Ok(B::item(slot)),
+                Ok(None) => Err(GetError::Closed),
+                Err(_) => Err(GetError::Empty),
+            },
         }
     }
 
@@ -208,6 +248,23 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn close(&self) {
         let mut wakes = Wakes::new();
         self.state.lock().close(&mut wakes);
+    }
+
+    /// Refuses what comes from now on, and gives what was not yet got, which then counts as done.
+    pub(crate) fn close_now(&self) -> Vec<B::Item> {
+        let mut slots = {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            state.close(&mut wakes);
+            let slots = state.buffer.drain();
+            state.unfinished = state.unfinished.saturating_sub(slots.len());
+            if state.unfinished == 0 {
+                state.release_joiners(&mut wakes);
+            }
+            slots
+        };
+        B::sort(&mut slots);
+        slots.into_iter().map(B::item).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -268,24 +325,49 @@ impl<B: Buffer> Store<B> {
 }
 
 impl<B: Buffer> State<B> {
+    /// The rank for [`accept`](Self::accept), if it is going to need one. The item must outlive the lock's guard if this panics (D3).
+    #[inline]
+    fn rank(&self, item: &B::Item) -> Option<usize> {
+        let goes_in = !self.closed && self.getters.is_empty() && self.buffer.len() < self.capacity;
+        goes_in.then(|| self.buffer.rank(item))
+    }
+
     /// Takes an item in, if somebody waits for it or there is room. `Full` too if the taker has lost.
     #[inline]
-    fn accept(&mut self, item: B::Item, taker: Taker<'_>, wakes: &mut Wakes) -> Result<(), PutError<B::Item>> {
+    fn accept(
+        &mut self,
+        item: B::Item,
+        rank: Option<usize>,
+        taker: Taker<'_>,
+        wakes: &mut Wakes,
+    ) -> Result<(), PutError<B::Item>> {
         if self.closed {
             return Err(if taker.win() { PutError::Closed(item) } else { PutError::Full(item) });
         }
         let mut item = Some(item);
         if !self.getters.is_empty() {
-            let State { getters, buffer, .. } = self;
-            let give = |slot: &mut Option<B::Slot>| *slot = item.take().map(|item| buffer.place(item));
+            let State { getters, buffer, peekers, .. } = self;
+            let mut shown = Wakes::new();
+            let give = |slot: &mut Option<B::Slot>| {
+                if let Some(item) = &item {
+                    peek::show(peekers, item, &mut shown);
+                }
+                *slot = item.take().map(|item| buffer.place(item));
+            };
             getters.serve_for(taker, wakes, |_| true, give);
+            wakes.append(shown);
         }
         if let Some(item) = item {
             if self.buffer.len() >= self.capacity || !taker.win() {
                 return Err(PutError::Full(item));
             }
+            self.show(&item, wakes);
             let slot = self.buffer.place(item);
-            self.buffer.insert(slot);
+            match rank {
+                Some(rank) => self.buffer.insert_at(slot, rank),
+                // It was to go to a getter, who has found something else.
+                None => self.buffer.insert(slot),
+            }
             self.observers.tell(wakes);
         }
         self.unfinished += 1;
@@ -296,6 +378,7 @@ impl<B: Buffer> State<B> {
     #[inline]
     fn take(&mut self, taker: Taker<'_>, wakes: &mut Wakes) -> Result<B::Slot, GetError> {
         if self.buffer.len() > 0 {
+            self.buffer.settle();
             if !taker.win() {
                 return Err(GetError::Empty);
             }
@@ -325,6 +408,11 @@ impl<B: Buffer> State<B> {
         }
     }
 
+    /// Somebody waits to see an item, or to be told of one.
+    fn has_onlookers(&self) -> bool {
+        !self.observers.is_empty() || !self.peekers.is_empty()
+    }
+
     fn has_room(&self) -> bool {
         self.buffer.len() < self.capacity || !self.getters.is_empty()
     }
@@ -343,6 +431,7 @@ impl<B: Buffer> State<B> {
         self.closed = true;
         while self.putters.serve(wakes, |_| ()).is_some() {}
         while self.getters.serve(wakes, |_| ()).is_some() {}
+        while self.peekers.serve(wakes, |_| ()).is_some() {}
         self.observers.tell(wakes);
     }
 
@@ -352,9 +441,10 @@ impl<B: Buffer> State<B> {
 }
 
 /// The line of those who wait to get.
-pub(crate) struct Getters<'a, B: Buffer>(pub(crate) &'a Store<B>);
+#[derive(Clone, Copy)]
+pub(crate) struct Getters;
 
-impl<B: Buffer> Place<State<B>> for Getters<'_, B> {
+impl<B: Buffer> Place<State<B>> for Getters {
     type Payload = Option<B::Slot>;
 
     fn list<'a>(&self, state: &'a mut State<B>) -> &'a mut List<Option<B::Slot>> {
@@ -371,9 +461,8 @@ impl<B: Buffer> Place<State<B>> for Getters<'_, B> {
 impl<B: Buffer> State<B> {
     /// A slot that its getter has no use for goes to the next, or back to its place (D2).
     fn hand_back(&mut self, slot: &mut Option<B::Slot>, wakes: &mut Wakes) {
-        if slot.is_none() {
-            return;
-        }
+        let Some(item) = slot.as_ref().map(B::item_of) else { return };
+        self.show(item, wakes);
         self.getters.serve(wakes, |next| *next = slot.take());
         if let Some(slot) = slot.take() {
             self.buffer.restore(slot);
@@ -383,9 +472,10 @@ impl<B: Buffer> State<B> {
 }
 
 /// The line of those who wait to put.
-pub(crate) struct Putters<'a, B: Buffer>(pub(crate) &'a Store<B>);
+#[derive(Clone, Copy)]
+pub(crate) struct Putters;
 
-impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
+impl<B: Buffer> Place<State<B>> for Putters {
     type Payload = Option<B::Item>;
 
     fn list<'a>(&self, state: &'a mut State<B>) -> &'a mut List<Option<B::Item>> {
@@ -398,24 +488,8 @@ impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
     fn pass_on(&self, _: &mut State<B>, _: &mut Option<B::Item>, _: &mut Wakes) {}
 }
 
-impl<B: Buffer> Clone for Getters<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Buffer> Copy for Getters<'_, B> {}
-
-impl<B: Buffer> Clone for Putters<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Buffer> Copy for Putters<'_, B> {}
-
 /// Served with nothing: the store is closed and empty.
-impl<B: Buffer> Choice<State<B>> for Getters<'_, B> {
+impl<B: Buffer> Choice<State<B>> for Getters {
     fn take_now(
         &self,
         state: &mut State<B>,
@@ -435,7 +509,7 @@ impl<B: Buffer> Choice<State<B>> for Getters<'_, B> {
 }
 
 /// Served with the item still there: the store is closed.
-impl<B: Buffer> Choice<State<B>> for Putters<'_, B> {
+impl<B: Buffer> Choice<State<B>> for Putters {
     fn take_now(
         &self,
         state: &mut State<B>,
@@ -443,16 +517,18 @@ impl<B: Buffer> Choice<State<B>> for Putters<'_, B> {
         taker: Taker<'_>,
         wakes: &mut Wakes,
     ) -> bool {
+        let rank = payload.as_ref().and_then(|item| state.rank(item));
         let Some(item) = payload.take() else { return false };
-        match state.accept(item, taker, wakes) {
+        match state.accept(item, rank, taker, wakes) {
             Ok(()) => true,
             Err(PutError::Closed(item)) => {
                 *payload = Some(item);
                 true
             }
             Err(PutError::Full(item)) => {
-                *payload = Some(item);
+                let item = payload.insert(item);
                 if matches!(taker, Taker::Of(..)) {
+                    state.show(item, wakes);
                     state.observers.tell(wakes);
                 }
                 false
@@ -538,5 +614,19 @@ impl<T> Buffer for Fifo<T> {
     #[inline]
     fn item((_, item): (u64, T)) -> T {
         item
+    }
+
+    fn item_of((_, item): &(u64, T)) -> &T {
+        item
+    }
+
+    fn first(&self) -> Option<&T> {
+        self.returned.front().map(|(_, item)| item).or_else(|| self.items.front())
+    }
+
+    fn drain(&mut self) -> Vec<(u64, T)> {
+        let first = self.next - self.items.len() as u64;
+        let returned = std::mem::take(&mut self.returned);
+        returned.into_iter().chain((first..).zip(std::mem::take(&mut self.items))).collect()
     }
 }

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
-    (6, "select", &["io"]),
+    (6, "select", &["io", "queue"]),
     (6, "net", &["io", "offload"]),
     (6, "offload", &[]),
+    (6, "queue", &[]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
     (5, "sync", &[]),

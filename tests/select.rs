@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use greenroom::net::{TcpListener, TcpStream};
+use greenroom::queue::{Channel, GetError, LifoQueue, PriorityQueue, PutError, Queue};
 use greenroom::sync::mpsc::{Receiver, RecvError, SendError, SyncSender, channel, sync_channel};
 use greenroom::sync::{Event, Semaphore};
 use greenroom::{JoinHandle, Waitable, iwait, joinall, select, sleep, spawn, timeout, wait, yield_now};
@@ -637,4 +638,90 @@ fn a_listener_can_be_waited_for() {
         assert_eq!(ready.next().unwrap().socket().local_addr().unwrap(), other.peer_addr().unwrap());
         assert!(ready.next().is_none());
     });
+}
+
+// Queues
+
+#[test]
+fn queues_of_all_kinds_can_be_chosen() {
+    check(|| {
+        let (queue, stack, heap, meeting) =
+            (Queue::bounded(1), LifoQueue::unbounded(), PriorityQueue::unbounded(), Rc::new(Channel::new()));
+        let mut got = vec![];
+        queue.put(1).unwrap();
+        stack.put(2).unwrap();
+        stack.put(3).unwrap();
+        heap.put(5).unwrap();
+        heap.put(4).unwrap();
+        let putting = {
+            let meeting = meeting.clone();
+            spawn(move || select! { put(&meeting, 6) -> done => done })
+        };
+        yield_now();
+        for _ in 0..6 {
+            got.push(select! {
+                get(&queue) -> item => item.unwrap(),
+                get(&stack) -> item => item.unwrap(),
+                get(&heap) -> item => item.unwrap(),
+                get(&meeting) -> item => item.unwrap(),
+            });
+        }
+        let place = |item: i32| got.iter().position(|other| *other == item).unwrap();
+        assert!(place(3) < place(2) && place(4) < place(5));
+        got.sort_unstable();
+        assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+        putting.join().unwrap().unwrap();
+
+        queue.shutdown();
+        let mut place = Some(7);
+        let refused = select! { put(&queue, from place) -> done => done };
+        assert_eq!(refused, Err(PutError::ShutDown(7)));
+        assert_eq!(select! { get(&queue) -> item => item }, Err(GetError::ShutDown));
+    });
+}
+
+/// Items go through choosers of three threads, some of which are killed: each comes out once.
+#[test]
+fn items_that_choosers_pass_on_are_neither_lost_nor_doubled() {
+    const ITEMS: usize = 2000;
+    let (input, output) = (Arc::new(Queue::bounded(4)), Arc::new(Queue::unbounded()));
+    let stop = Arc::new(Event::new());
+    let threads: Vec<_> = (0..3)
+        .map(|_| {
+            let (input, output, stop) = (input.clone(), output.clone(), stop.clone());
+            thread::spawn(move || {
+                let chooser = || {
+                    let (input, output, stop) = (input.clone(), output.clone(), stop.clone());
+                    spawn(move || {
+                        loop {
+                            select! {
+                                get(&input) -> item => output.put(item.unwrap()).unwrap(),
+                                wait(&stop) => return,
+                                timeout(MS) => {}
+                            }
+                        }
+                    })
+                };
+                let mut choosers: Vec<_> = (0..10).map(|_| chooser()).collect();
+                for round in 0..200 {
+                    let last = choosers.len() - 1;
+                    let victim = std::mem::replace(&mut choosers[round % last], chooser());
+                    victim.kill_nowait();
+                    yield_now();
+                }
+                joinall(choosers);
+            })
+        })
+        .collect();
+    for item in 0..ITEMS {
+        select! {
+            put(&input, item) -> done => done.unwrap(),
+        }
+    }
+    let mut items: Vec<usize> = (0..ITEMS).map(|_| output.get().unwrap()).collect();
+    stop.set();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    items.sort_unstable();
+    assert!(items.iter().copied().eq(0..ITEMS));
+    assert!(input.is_empty() && output.is_empty());
 }

@@ -17,13 +17,15 @@
 //! - **T1** A task never leaves its thread; nothing here is `Send` but what `shared` has.
 //! - **P2** A panic ends its task, never the hub: a task's body is caught on its own stack.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::io;
 use std::os::fd::RawFd;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -81,7 +83,7 @@ pub(crate) struct Hub {
     parked_on_shared: Cell<usize>,
     /// In a forked child whose root stayed with the parent: the hub's loop still runs on its stack, but it never has a turn.
     is_rootless: Cell<bool>,
-    /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
+    /// Nothing may switch: the panic hook is running, or code of the user's on the hub's loop or under a lock.
     held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
     batch: RefCell<Vec<TaskRef>>,
@@ -145,6 +147,11 @@ const MOST_DOUBT: Duration = Duration::from_secs(64);
 /// A call costs about as much as this many switches.
 const TICKS_PER_CALL: u32 = 2;
 
+thread_local! {
+    /// Nothing may switch on a hub that is made now.
+    static HOLD: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Hub {
     /// Makes a thread's hub.
     fn new() -> io::Result<Hub> {
@@ -172,7 +179,7 @@ impl Hub {
             parked_on_outside: Cell::new(0),
             parked_on_shared: Cell::new(0),
             is_rootless: Cell::new(false),
-            held: Cell::new(false),
+            held: Cell::new(HOLD.get()),
             batch: RefCell::default(),
             batching: Cell::new(false),
             next_id: Cell::new(1),
@@ -304,7 +311,10 @@ impl Hub {
     /// Begins a wait of the current task: gives a waiter of its first clause. To be followed by [`park`](Self::park).
     #[inline]
     pub(crate) fn arm(&self, clause: Clause) -> Waiter {
-        assert!(self.can_switch(), "greenroom: a call that has to wait, where nothing may: inside the panic hook");
+        assert!(
+            self.can_switch(),
+            "greenroom: a call that has to wait, where nothing may: inside the panic hook, or a comparison for a queue"
+        );
         let task = self.current();
         let generation = task.wait.arm();
         task.waiter(generation, clause)
@@ -431,6 +441,49 @@ impl Hub {
         }
         let _release = Release(&self.held, self.held.replace(true));
         f()
+    }
+
+    /// Runs code of the user's where nothing may switch because the caller holds a lock.
+    #[inline]
+    pub(crate) fn held<R>(f: impl FnOnce() -> R) -> R {
+        match Hub::get() {
+            Some(hub) => hub.hold(f),
+            None => Hub::hold_without(f),
+        }
+    }
+
+    /// Should `f` make the thread's hub, it may not switch either.
+    #[cold]
+    fn hold_without<R>(f: impl FnOnce() -> R) -> R {
+        struct Release(bool);
+        impl Drop for Release {
+            fn drop(&mut self) {
+                HOLD.set(self.0);
+                if let Some(hub) = Hub::get() {
+                    hub.held.set(self.0);
+                }
+            }
+        }
+        let _release = Release(HOLD.replace(true));
+        f()
+    }
+
+    /// As [`held`](Self::held), and catches a panic, which may be another's affair: see [`go_on`](Self::go_on).
+    pub(crate) fn held_and_caught<R>(f: impl FnOnce() -> R) -> thread::Result<R> {
+        let noted = Hub::get().map(|hub| (hub, hub.current().unwinding.get()));
+        let result = Hub::held(|| catch_unwind(AssertUnwindSafe(f)));
+        if let Some((hub, unwinding)) = noted {
+            hub.current().unwinding.set(unwinding);
+        }
+        result
+    }
+
+    /// Goes on with a panic that was caught for the caller.
+    pub(crate) fn go_on(payload: Box<dyn Any + Send>) -> ! {
+        match Hub::get() {
+            Some(hub) => hub.pass_on(payload),
+            None => resume_unwind(payload),
+        }
     }
 
     /// Saves an unpark for a task, and wakes it if it is parked for one.

@@ -190,6 +190,15 @@ impl Wakes {
         self.push(Wake::Tell(tell));
     }
 
+    /// Takes over what others would have woken.
+    #[inline]
+    pub(crate) fn append(&mut self, mut others: Wakes) {
+        if let Some(first) = others.first.take() {
+            self.push(first);
+            self.others.append(&mut others.others);
+        }
+    }
+
     fn push(&mut self, wake: Wake) {
         if self.first.is_none() {
             *self.first = Some(wake);
