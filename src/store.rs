@@ -116,10 +116,7 @@ impl<B: Buffer> Store<B> {
     /// Puts an item; or gives it back with the lock, under which there was no room.
     #[inline]
     #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
-    fn put_or_lock(
-        &self,
-        mut item: B::Item,
-    ) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
+    fn put_or_lock(&self, mut item: B::Item) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
         let mut spun = false;
         loop {
             let mut wakes = Wakes::new();
