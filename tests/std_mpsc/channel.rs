@@ -112,7 +112,7 @@ fn stress_shared() {
         for _ in 0..SENDERS * EACH {
             assert_eq!(rx.recv(), Ok(1));
         }
-        assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+        assert!(rx.try_recv().is_err(), "more than was sent");
     });
     let senders: Vec<_> = (0..SENDERS)
         .map(|_| {
