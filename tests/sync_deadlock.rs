@@ -89,7 +89,7 @@ fn a_thread_that_ended_is_missed() {
     });
     let (text, took) = report(|| event.wait());
     assert!(native.is_finished());
-    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     says(&text, "'root', waits for an event");
     native.join().unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use greenroom::generator::Generator;
 use greenroom::greenlet::Greenlet;
 use greenroom::sync::{AsyncResult, BoundedSemaphore, Event, Permit, ReentrantMutex, Semaphore};
-use greenroom::{HubHandle, JoinHandle, Waitable, iwait, joinall, park, sleep, spawn, timeout, wait, yield_now};
+use greenroom::{HubHandle, JoinHandle, Waitable, iwait, joinall, park, spawn, timeout, wait, yield_now};
 
 mod common;
 use common::{Count, EVER, Log, MS, check, in_child, panic_of, soon, stderr};
@@ -167,7 +167,8 @@ fn who_leaves_the_line_early_is_in_nobodys_way() {
             let behind =
                 [taker(&semaphore, 1, &log, "a"), taker(&semaphore, 1, &log, "b"), taker(&semaphore, 1, &log, "c")];
             yield_now();
-            assert_eq!(log.take().len(), 0);
+            // On a busy machine its time may have run out by now.
+            assert!(first.is_finished() || log.take().is_empty());
             if way == 0 {
                 first.task().kill();
             }
@@ -594,15 +595,17 @@ fn a_task_takes_its_mutex_again_and_others_do_not() {
         drop(first);
         drop(third);
         assert!(!is_free(&mutex));
-        let other = mutex.clone();
+        let (other, refused) = (mutex.clone(), Rc::new(Event::new()));
+        let tell = refused.clone();
         let waits = spawn(move || {
             assert!(other.lock_timeout(MS).is_err());
+            tell.set();
             let guard = other.lock();
             guard.set(guard.get() + 1);
             let again = other.lock();
             again.set(again.get() + 1);
         });
-        sleep(3 * MS);
+        refused.wait();
         drop(second);
         waits.join().unwrap();
         assert!(is_free(&mutex));

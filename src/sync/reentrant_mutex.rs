@@ -283,3 +283,21 @@ impl<T: ?Sized + fmt::Display> fmt::Display for ReentrantMutexGuard<'_, T> {
         (**self).fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_depth_beyond_counting_is_refused_and_the_mutex_stays_held() {
+        let mutex = ReentrantMutex::new(());
+        let guard = mutex.lock();
+        mutex.depth.store(u32::MAX, Ordering::Relaxed);
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(mutex.try_lock()))).is_err());
+        assert_eq!(mutex.depth.load(Ordering::Relaxed), u32::MAX);
+        mutex.depth.store(1, Ordering::Relaxed);
+        drop(guard);
+        assert!(mutex.raw.try_lock());
+    }
+}
