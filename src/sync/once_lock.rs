@@ -60,8 +60,8 @@ impl<T> OnceLock<T> {
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if self.once.is_completed() {
-            // SAFETY: it is complete, so nobody changes the value through a shared reference any more.
-            unsafe { &*self.value.get() }.as_ref()
+            // SAFETY: it is complete.
+            Some(unsafe { self.complete() })
         } else {
             None
         }
@@ -92,7 +92,8 @@ impl<T> OnceLock<T> {
         if !self.once.is_completed() {
             self.once.wait(true);
         }
-        self.complete()
+        // SAFETY: it is complete, here or since somebody else was waited for.
+        unsafe { self.complete() }
     }
 
     /// Sets the value, if nobody has. Waits for an initializer that is running.
@@ -145,7 +146,8 @@ impl<T> OnceLock<T> {
         if !self.once.is_completed() {
             self.init(f);
         }
-        self.complete()
+        // SAFETY: it is complete, here or since somebody else was waited for.
+        unsafe { self.complete() }
     }
 
     /// The value, if it was set, of a cell that nobody else can see any more.
@@ -175,9 +177,15 @@ impl<T> OnceLock<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// `once` was seen to be complete.
     #[inline]
-    fn complete(&self) -> &T {
-        self.get().expect("it is complete")
+    unsafe fn complete(&self) -> &T {
+        // SAFETY: as it is complete, nobody changes the value through a shared reference any more.
+        let value = unsafe { &*self.value.get() };
+        // SAFETY: whoever completed it had put the value there.
+        unsafe { value.as_ref().unwrap_unchecked() }
     }
 }
 
