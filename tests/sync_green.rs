@@ -101,18 +101,24 @@ fn a_writer_that_leaves_the_line_lets_the_readers_behind_it_in() {
         let (lock, log) = (Rc::new(RwLock::new(0)), Log::default());
         let first = reader(&lock, &log, "r1");
         idle();
-        let killed = writer(&lock, &log, "w1");
-        let theirs = lock.clone();
-        let late = spawn(move || timeout(MS, || drop(theirs.write())).is_err());
-        idle();
+        let killed = [writer(&lock, &log, "w1"), writer(&lock, &log, "w2")];
         let behind = reader(&lock, &log, "r2");
         idle();
-        killed.kill();
+        killed[0].kill();
         idle();
         assert_eq!(log.take(), ["r1"], "another writer is in the way");
-        assert!(late.join().unwrap());
+        killed[1].kill();
         idle();
         assert_eq!(log.take(), ["r2"]);
+        end(behind);
+
+        let theirs = lock.clone();
+        let late = spawn(move || timeout(MS, || drop(theirs.write())).is_err());
+        yield_now();
+        let behind = reader(&lock, &log, "r3");
+        assert!(late.join().unwrap());
+        idle();
+        assert_eq!(log.take(), ["r3"]);
         end(first);
         end(behind);
         assert!(!lock.is_poisoned());
@@ -342,13 +348,15 @@ fn a_wait_with_a_timeout_has_the_mutex_when_it_returns() {
         let shared = Shared::default();
         let theirs = shared.clone();
         let task = spawn(move || {
-            let (guard, result) = theirs.1.wait_timeout(theirs.0.lock().unwrap(), MS).unwrap();
+            let guard = theirs.0.lock().unwrap();
+            // The other comes, and has the mutex when this one waits.
+            yield_now();
+            let (guard, result) = theirs.1.wait_timeout(guard, MS).unwrap();
             (*guard, result.timed_out())
         });
-        idle();
+        yield_now();
         let mut guard = shared.0.lock().unwrap();
         sleep(3 * MS);
-        assert!(!task.is_finished(), "the mutex is held");
         *guard = 7;
         drop(guard);
         assert_eq!(task.join().unwrap(), (7, true));
@@ -456,7 +464,9 @@ fn a_barrier_joins_tasks_of_two_hubs_and_native_threads() {
                 let (theirs, counts) = (barrier.clone(), leaders.clone());
                 let task = with_hub.then(|| spawn(move || rounds(&theirs, &counts)));
                 rounds(&barrier, &leaders);
-                task.map(|task| task.join().unwrap());
+                if let Some(task) = task {
+                    task.join().unwrap();
+                }
             })
         };
         let threads = [native(false), native(true)];
@@ -464,7 +474,7 @@ fn a_barrier_joins_tasks_of_two_hubs_and_native_threads() {
         let task = spawn(move || rounds(&theirs, &counts));
         rounds(&barrier, &leaders);
         task.join().unwrap();
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(leaders.load(Ordering::Relaxed), 50);
     });
 }
@@ -707,7 +717,7 @@ fn a_rwlock_under_kills_and_timeouts_counts_exactly() {
         let other = thread::spawn(move || hub(&theirs, 3));
         soon(|| hub(&under, 4));
         other.join().unwrap();
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         let written = under.written.load(Ordering::Relaxed);
         under.lock.clear_poison();
         assert_eq!(*under.lock.try_write().unwrap(), (written, written));
