@@ -310,9 +310,13 @@ fn a_notification_for_all_is_not_passed_on() {
         let (shared, log) = (Shared::default(), Log::default());
         let a = waiter(&shared, &log, "a");
         idle();
-        shared.1.notify_all();
-        let b = waiter(&shared, &log, "b");
-        a.kill_nowait();
+        let (theirs, victim) = (shared.clone(), a.task());
+        let b = spawn(move || {
+            let guard = theirs.0.lock().unwrap();
+            theirs.1.notify_all();
+            victim.kill_nowait();
+            drop(theirs.1.wait(guard).unwrap());
+        });
         idle();
         assert!(a.is_finished() && !b.is_finished());
         b.kill();
@@ -802,6 +806,49 @@ fn no_notification_is_lost_under_kills_and_timeouts() {
             killall(&getters);
             let left = *items.left.lock().unwrap();
             assert_eq!(items.got.load(Ordering::Relaxed) + left, 2 * ITEMS);
+        }
+    });
+}
+
+#[test]
+fn cells_under_kills_are_initialized_once_each() {
+    check(|| {
+        const CELLS: usize = 100;
+        type Cells = Arc<[(OnceLock<usize>, AtomicUsize)]>;
+
+        fn visit(cells: &Cells, random: &mut fastrand::Rng, pause: impl Fn()) {
+            for _ in 0..CELLS {
+                let place = random.usize(..CELLS);
+                let (cell, inits) = &cells[place];
+                let value = cell.get_or_init(|| {
+                    pause();
+                    inits.fetch_add(1, Ordering::Relaxed);
+                    place
+                });
+                assert_eq!(*value, place);
+                if random.u8(..16) == 0 {
+                    pause();
+                }
+            }
+        }
+
+        fn hub(cells: &Cells, seed: u64) {
+            let cells = cells.clone();
+            with_kills(seed, 200, move |mut random| visit(&cells, &mut random, yield_now));
+        }
+
+        for round in 0..5 {
+            let cells: Cells = (0..CELLS).map(|_| Default::default()).collect();
+            let (other, third) = (cells.clone(), cells.clone());
+            let threads = [
+                thread::spawn(move || hub(&other, 2 * round)),
+                thread::spawn(move || visit(&third, &mut fastrand::Rng::with_seed(round), || ())),
+            ];
+            soon(|| hub(&cells, 2 * round + 1));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for (cell, inits) in &*cells {
+                assert_eq!(inits.load(Ordering::Relaxed), cell.get().is_some().into());
+            }
         }
     });
 }

@@ -30,6 +30,12 @@ use super::raw_once::{Begin, RawOnce};
 /// });
 /// assert_eq!(*ANSWER, "forty-two");
 /// ```
+///
+/// Threads that share it share its value:
+///
+/// ```compile_fail,E0277
+/// static SHARED: greenroom::sync::LazyLock<std::cell::Cell<i32>> = greenroom::sync::LazyLock::new(Default::default);
+/// ```
 pub struct LazyLock<T, F = fn() -> T> {
     once: RawOnce,
     /// Changed only by whoever runs `once`, and through exclusive references.

@@ -32,6 +32,15 @@ use crate::task::Waitable;
 /// assert_eq!(cell.set(2), Err(2), "it waits for the other");
 /// assert_eq!((task.join().unwrap(), cell.get()), (1, Some(&1)));
 /// ```
+///
+/// Threads that share it share its value:
+///
+/// ```compile_fail,E0277
+/// let cell = greenroom::sync::OnceLock::new();
+/// std::thread::scope(|s| {
+///     s.spawn(|| drop(cell.set(std::cell::Cell::new(0))));
+/// });
+/// ```
 pub struct OnceLock<T> {
     once: RawOnce,
     /// `Some` when `once` is complete. Changed only by whoever runs it, before, and through exclusive references.
