@@ -101,18 +101,24 @@ fn a_writer_that_leaves_the_line_lets_the_readers_behind_it_in() {
         let (lock, log) = (Rc::new(RwLock::new(0)), Log::default());
         let first = reader(&lock, &log, "r1");
         idle();
-        let killed = writer(&lock, &log, "w1");
-        let theirs = lock.clone();
-        let late = spawn(move || timeout(MS, || drop(theirs.write())).is_err());
-        idle();
+        let killed = [writer(&lock, &log, "w1"), writer(&lock, &log, "w2")];
         let behind = reader(&lock, &log, "r2");
         idle();
-        killed.kill();
+        killed[0].kill();
         idle();
         assert_eq!(log.take(), ["r1"], "another writer is in the way");
-        assert!(late.join().unwrap());
+        killed[1].kill();
         idle();
         assert_eq!(log.take(), ["r2"]);
+        end(behind);
+
+        let theirs = lock.clone();
+        let late = spawn(move || timeout(MS, || drop(theirs.write())).is_err());
+        yield_now();
+        let behind = reader(&lock, &log, "r3");
+        assert!(late.join().unwrap());
+        idle();
+        assert_eq!(log.take(), ["r3"]);
         end(first);
         end(behind);
         assert!(!lock.is_poisoned());
@@ -304,9 +310,13 @@ fn a_notification_for_all_is_not_passed_on() {
         let (shared, log) = (Shared::default(), Log::default());
         let a = waiter(&shared, &log, "a");
         idle();
-        shared.1.notify_all();
-        let b = waiter(&shared, &log, "b");
-        a.kill_nowait();
+        let (theirs, victim) = (shared.clone(), a.task());
+        let b = spawn(move || {
+            let guard = theirs.0.lock().unwrap();
+            theirs.1.notify_all();
+            victim.kill_nowait();
+            drop(theirs.1.wait(guard).unwrap());
+        });
         idle();
         assert!(a.is_finished() && !b.is_finished());
         b.kill();
@@ -342,13 +352,15 @@ fn a_wait_with_a_timeout_has_the_mutex_when_it_returns() {
         let shared = Shared::default();
         let theirs = shared.clone();
         let task = spawn(move || {
-            let (guard, result) = theirs.1.wait_timeout(theirs.0.lock().unwrap(), MS).unwrap();
+            let guard = theirs.0.lock().unwrap();
+            // The other comes, and has the mutex when this one waits.
+            yield_now();
+            let (guard, result) = theirs.1.wait_timeout(guard, MS).unwrap();
             (*guard, result.timed_out())
         });
-        idle();
+        yield_now();
         let mut guard = shared.0.lock().unwrap();
         sleep(3 * MS);
-        assert!(!task.is_finished(), "the mutex is held");
         *guard = 7;
         drop(guard);
         assert_eq!(task.join().unwrap(), (7, true));
@@ -456,7 +468,9 @@ fn a_barrier_joins_tasks_of_two_hubs_and_native_threads() {
                 let (theirs, counts) = (barrier.clone(), leaders.clone());
                 let task = with_hub.then(|| spawn(move || rounds(&theirs, &counts)));
                 rounds(&barrier, &leaders);
-                task.map(|task| task.join().unwrap());
+                if let Some(task) = task {
+                    task.join().unwrap();
+                }
             })
         };
         let threads = [native(false), native(true)];
@@ -464,7 +478,7 @@ fn a_barrier_joins_tasks_of_two_hubs_and_native_threads() {
         let task = spawn(move || rounds(&theirs, &counts));
         rounds(&barrier, &leaders);
         task.join().unwrap();
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(leaders.load(Ordering::Relaxed), 50);
     });
 }
@@ -707,7 +721,7 @@ fn a_rwlock_under_kills_and_timeouts_counts_exactly() {
         let other = thread::spawn(move || hub(&theirs, 3));
         soon(|| hub(&under, 4));
         other.join().unwrap();
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         let written = under.written.load(Ordering::Relaxed);
         under.lock.clear_poison();
         assert_eq!(*under.lock.try_write().unwrap(), (written, written));
@@ -792,6 +806,49 @@ fn no_notification_is_lost_under_kills_and_timeouts() {
             killall(&getters);
             let left = *items.left.lock().unwrap();
             assert_eq!(items.got.load(Ordering::Relaxed) + left, 2 * ITEMS);
+        }
+    });
+}
+
+#[test]
+fn cells_under_kills_are_initialized_once_each() {
+    check(|| {
+        const CELLS: usize = 100;
+        type Cells = Arc<[(OnceLock<usize>, AtomicUsize)]>;
+
+        fn visit(cells: &Cells, random: &mut fastrand::Rng, pause: impl Fn()) {
+            for _ in 0..CELLS {
+                let place = random.usize(..CELLS);
+                let (cell, inits) = &cells[place];
+                let value = cell.get_or_init(|| {
+                    pause();
+                    inits.fetch_add(1, Ordering::Relaxed);
+                    place
+                });
+                assert_eq!(*value, place);
+                if random.u8(..16) == 0 {
+                    pause();
+                }
+            }
+        }
+
+        fn hub(cells: &Cells, seed: u64) {
+            let cells = cells.clone();
+            with_kills(seed, 200, move |mut random| visit(&cells, &mut random, yield_now));
+        }
+
+        for round in 0..5 {
+            let cells: Cells = (0..CELLS).map(|_| Default::default()).collect();
+            let (other, third) = (cells.clone(), cells.clone());
+            let threads = [
+                thread::spawn(move || hub(&other, 2 * round)),
+                thread::spawn(move || visit(&third, &mut fastrand::Rng::with_seed(round), || ())),
+            ];
+            soon(|| hub(&cells, 2 * round + 1));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for (cell, inits) in &*cells {
+                assert_eq!(inits.load(Ordering::Relaxed), cell.get().is_some().into());
+            }
         }
     });
 }

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::hint;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -28,6 +29,12 @@ use super::raw_once::{Begin, RawOnce};
 ///     "forty-two".to_owned()
 /// });
 /// assert_eq!(*ANSWER, "forty-two");
+/// ```
+///
+/// Threads that share it share its value:
+///
+/// ```compile_fail,E0277
+/// static SHARED: greenroom::sync::LazyLock<std::cell::Cell<i32>> = greenroom::sync::LazyLock::new(Default::default);
 /// ```
 pub struct LazyLock<T, F = fn() -> T> {
     once: RawOnce,
@@ -75,7 +82,8 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         if !this.once.is_completed() {
             this.init();
         }
-        LazyLock::get(this).expect("it is complete")
+        // SAFETY: it is complete, here or since somebody else was waited for.
+        unsafe { this.complete() }
     }
 
     /// The value, made now if it has not been, through the only reference there is.
@@ -126,13 +134,11 @@ impl<T, F> LazyLock<T, F> {
     /// Never.
     #[inline]
     pub fn get(this: &LazyLock<T, F>) -> Option<&T> {
-        if !this.once.is_completed() {
-            return None;
-        }
-        // SAFETY: it is complete, so nobody changes the data through a shared reference any more.
-        match unsafe { &*this.data.get() } {
-            Data::Value(value) => Some(value),
-            _ => None,
+        if this.once.is_completed() {
+            // SAFETY: it is complete.
+            Some(unsafe { this.complete() })
+        } else {
+            None
         }
     }
 
@@ -142,6 +148,19 @@ impl<T, F> LazyLock<T, F> {
         match this.data.get_mut() {
             Data::Value(value) => Some(value),
             _ => None,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `once` was seen to be complete.
+    #[inline]
+    unsafe fn complete(&self) -> &T {
+        // SAFETY: as it is complete, nobody changes the data through a shared reference any more.
+        match unsafe { &*self.data.get() } {
+            Data::Value(value) => value,
+            // SAFETY: whoever completed it had put the value there.
+            _ => unsafe { hint::unreachable_unchecked() },
         }
     }
 }

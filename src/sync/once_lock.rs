@@ -32,6 +32,15 @@ use crate::task::Waitable;
 /// assert_eq!(cell.set(2), Err(2), "it waits for the other");
 /// assert_eq!((task.join().unwrap(), cell.get()), (1, Some(&1)));
 /// ```
+///
+/// Threads that share it share its value:
+///
+/// ```compile_fail,E0277
+/// let cell = greenroom::sync::OnceLock::new();
+/// std::thread::scope(|s| {
+///     s.spawn(|| drop(cell.set(std::cell::Cell::new(0))));
+/// });
+/// ```
 pub struct OnceLock<T> {
     once: RawOnce,
     /// `Some` when `once` is complete. Changed only by whoever runs it, before, and through exclusive references.
@@ -60,8 +69,8 @@ impl<T> OnceLock<T> {
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if self.once.is_completed() {
-            // SAFETY: it is complete, so nobody changes the value through a shared reference any more.
-            unsafe { &*self.value.get() }.as_ref()
+            // SAFETY: it is complete.
+            Some(unsafe { self.complete() })
         } else {
             None
         }
@@ -92,7 +101,8 @@ impl<T> OnceLock<T> {
         if !self.once.is_completed() {
             self.once.wait(true);
         }
-        self.complete()
+        // SAFETY: it is complete, here or since somebody else was waited for.
+        unsafe { self.complete() }
     }
 
     /// Sets the value, if nobody has. Waits for an initializer that is running.
@@ -145,7 +155,8 @@ impl<T> OnceLock<T> {
         if !self.once.is_completed() {
             self.init(f);
         }
-        self.complete()
+        // SAFETY: it is complete, here or since somebody else was waited for.
+        unsafe { self.complete() }
     }
 
     /// The value, if it was set, of a cell that nobody else can see any more.
@@ -175,9 +186,15 @@ impl<T> OnceLock<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// `once` was seen to be complete.
     #[inline]
-    fn complete(&self) -> &T {
-        self.get().expect("it is complete")
+    unsafe fn complete(&self) -> &T {
+        // SAFETY: as it is complete, nobody changes the value through a shared reference any more.
+        let value = unsafe { &*self.value.get() };
+        // SAFETY: whoever completed it had put the value there.
+        unsafe { value.as_ref().unwrap_unchecked() }
     }
 }
 

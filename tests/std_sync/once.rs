@@ -113,7 +113,7 @@ fn a_force_that_waits_tries_after_a_panic() {
         theirs.call_once(|| {
             begun.send(()).unwrap();
             goes_on.recv().unwrap();
-            fail("in the initializer")
+            fail::<()>("in the initializer");
         });
     });
     has_begun.recv().unwrap();
@@ -142,9 +142,9 @@ fn those_who_wait_see_what_was_done() {
                 go(move || {
                     send.send(()).unwrap();
                     if force {
-                        shared.0.wait_force()
+                        shared.0.wait_force();
                     } else {
-                        shared.0.wait()
+                        shared.0.wait();
                     }
                     assert_eq!(shared.1.load(Ordering::Relaxed), 1);
                 })
