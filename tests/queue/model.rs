@@ -68,15 +68,15 @@ impl Oracle {
     fn try_get(&mut self) -> Option<u64> {
         let taken = self.first().map(|place| self.items.remove(place));
         let room = if taken.is_some() { self.capacity } else { self.items.len() + 1 };
-        if taken.is_none() || self.items.len() < room {
-            if let Some((putter, item)) = self.putters.pop_front() {
-                self.done.push((putter, Ok(item)));
-                self.unfinished += 1;
-                if taken.is_none() {
-                    return Some(item);
-                }
-                self.items.push(item);
+        if (taken.is_none() || self.items.len() < room)
+            && let Some((putter, item)) = self.putters.pop_front()
+        {
+            self.done.push((putter, Ok(item)));
+            self.unfinished += 1;
+            if taken.is_none() {
+                return Some(item);
             }
+            self.items.push(item);
         }
         taken
     }
@@ -91,7 +91,7 @@ impl Oracle {
         }
     }
 
-    /// A task that is done with an item in its hands never was, as far as others can tell.
+    /// A task that is killed while it waits never was, as far as others can tell.
     fn forget(&mut self, task: usize) {
         self.getters.retain(|getter| *getter != task);
         self.putters.retain(|putter| putter.0 != task);
@@ -99,7 +99,7 @@ impl Oracle {
     }
 }
 
-/// Items are equal by their tens.
+/// Items are compared by their last digit.
 fn priority(item: u64) -> u64 {
     item % 10
 }
