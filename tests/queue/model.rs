@@ -129,15 +129,6 @@ impl Eq for Digit {}
 #[derive(Debug)]
 struct Digits(PriorityQueue<Digit>);
 
-impl greenroom::Waitable for Digits {
-    fn watch(&self, ready: &std::sync::Arc<dyn Fn() + Send + Sync>) -> Option<u64> {
-        self.0.watch(ready)
-    }
-    fn unwatch(&self, key: u64) {
-        self.0.unwatch(key);
-    }
-}
-
 mod digits {
     use super::{Digit, Digits};
     use crate::kinds::Kind;
@@ -276,8 +267,22 @@ fn run<Q: Kind>(order: Order, capacity: Option<usize>, seed: u64) {
                     queue.task_done();
                 }
             }
+            // Somebody is killed who was just handed an item: it goes to the next, or back.
+            17 => {
+                if let Some(getter) = oracle.getters.pop_front() {
+                    item += random.u64(1..9);
+                    queue.try_put(item).unwrap();
+                    oracle.show(item);
+                    oracle.unfinished += 1;
+                    match oracle.getters.pop_front() {
+                        Some(next) => oracle.done.push((next, Ok(item))),
+                        None => oracle.items.push(item),
+                    }
+                    tasks[getter].take().unwrap().task().kill();
+                }
+            }
             // Somebody who waits is killed.
-            17..19 => {
+            18 => {
                 let waiting: Vec<usize> = (0..tasks.len())
                     .filter(|task| tasks[*task].as_ref().is_some_and(|handle| !handle.is_finished()))
                     .collect();
