@@ -219,7 +219,7 @@ impl<T: 'static> Greenlet<T> {
         }
         assert!(!TRACING.get(), "greenroom: a switch tracer must not switch");
         let hub = Hub::here();
-        assert!(hub.can_switch(), "greenroom: a switch inside the panic hook");
+        assert!(hub.can_switch(), "greenroom: a switch inside the panic hook, or a comparison for a queue");
         let family = Family::of_current(hub);
         let me = family.current();
         if me.closing.get() {

@@ -98,8 +98,10 @@ impl<N> List<N> {
             let node = unsafe { at.as_ref() }?;
             // SAFETY: the node is linked under the lock that we hold, so its claim is alive.
             if !node.several || unsafe { &*node.claim }.is_open() {
-                // SAFETY: Q1: we are under the lock, and the node is not published. The list is borrowed as long as this.
-                return Some(unsafe { &*(*node.payload).get() });
+                // SAFETY: Q1: the node is linked, so its payload is alive.
+                let payload = unsafe { &*node.payload };
+                // SAFETY: we are under the lock, and it is borrowed for as long as the list is.
+                return Some(unsafe { &*payload.get() });
             }
             at = node.next.get();
         }

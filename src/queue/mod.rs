@@ -121,6 +121,7 @@ pub struct LifoQueue<T> {
 /// panics if it does. A comparison that panics leaves the queue as it was, in whichever call: what was to be put is dropped by the
 /// unwind, and what was to be got stays. Items that were put by somebody who had to wait for room, and those that came back from a
 /// getter who was cancelled, are compared by who gets or peeks next.
+/// [`shutdown_now`](Self::shutdown_now) compares what it has taken out, without the lock; if that panics, these items are dropped.
 ///
 /// # Examples
 ///

@@ -121,7 +121,7 @@ fn the_order_survives_comparisons_that_panic() {
             let dice = RefCell::new(fastrand::Rng::with_seed(seed));
             let panics = move || {
                 if dice.borrow_mut().u32(..odds) == 0 {
-                    fail("no order")
+                    fail::<()>("no order");
                 }
             };
             let _ = comparing(panics, || {

@@ -3,14 +3,14 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use greenroom::Elapsed;
 use greenroom::queue::{
     Channel, GetError, GetTimeoutError, LifoQueue, PriorityQueue, PutError, PutTimeoutError, Queue, TryGetError,
     TryPutError,
 };
-use greenroom::{Elapsed, Waitable};
 
 /// A queue of numbers.
-pub(crate) trait Kind: Waitable + Debug + Send + Sync + Sized + 'static {
+pub(crate) trait Kind: Debug + Send + Sync + Sized + 'static {
     /// Of this capacity; a channel has none.
     fn make(capacity: Option<usize>) -> Self;
     fn put(&self, item: u64) -> Result<(), PutError<u64>>;

@@ -68,15 +68,15 @@ impl Oracle {
     fn try_get(&mut self) -> Option<u64> {
         let taken = self.first().map(|place| self.items.remove(place));
         let room = if taken.is_some() { self.capacity } else { self.items.len() + 1 };
-        if taken.is_none() || self.items.len() < room {
-            if let Some((putter, item)) = self.putters.pop_front() {
-                self.done.push((putter, Ok(item)));
-                self.unfinished += 1;
-                if taken.is_none() {
-                    return Some(item);
-                }
-                self.items.push(item);
+        if (taken.is_none() || self.items.len() < room)
+            && let Some((putter, item)) = self.putters.pop_front()
+        {
+            self.done.push((putter, Ok(item)));
+            self.unfinished += 1;
+            if taken.is_none() {
+                return Some(item);
             }
+            self.items.push(item);
         }
         taken
     }
@@ -91,7 +91,7 @@ impl Oracle {
         }
     }
 
-    /// A task that is done with an item in its hands never was, as far as others can tell.
+    /// A task that is killed while it waits never was, as far as others can tell.
     fn forget(&mut self, task: usize) {
         self.getters.retain(|getter| *getter != task);
         self.putters.retain(|putter| putter.0 != task);
@@ -99,7 +99,7 @@ impl Oracle {
     }
 }
 
-/// Items are equal by their tens.
+/// Items are compared by their last digit.
 fn priority(item: u64) -> u64 {
     item % 10
 }
@@ -128,15 +128,6 @@ impl Eq for Digit {}
 /// A priority queue of numbers by their last digit.
 #[derive(Debug)]
 struct Digits(PriorityQueue<Digit>);
-
-impl greenroom::Waitable for Digits {
-    fn watch(&self, ready: &std::sync::Arc<dyn Fn() + Send + Sync>) -> Option<u64> {
-        self.0.watch(ready)
-    }
-    fn unwatch(&self, key: u64) {
-        self.0.unwatch(key);
-    }
-}
 
 mod digits {
     use super::{Digit, Digits};
@@ -276,8 +267,22 @@ fn run<Q: Kind>(order: Order, capacity: Option<usize>, seed: u64) {
                     queue.task_done();
                 }
             }
+            // Somebody is killed who was just handed an item: it goes to the next, or back.
+            17 => {
+                if let Some(getter) = oracle.getters.pop_front() {
+                    item += random.u64(1..9);
+                    queue.try_put(item).unwrap();
+                    oracle.show(item);
+                    oracle.unfinished += 1;
+                    match oracle.getters.pop_front() {
+                        Some(next) => oracle.done.push((next, Ok(item))),
+                        None => oracle.items.push(item),
+                    }
+                    tasks[getter].take().unwrap().task().kill();
+                }
+            }
             // Somebody who waits is killed.
-            17..19 => {
+            18 => {
                 let waiting: Vec<usize> = (0..tasks.len())
                     .filter(|task| tasks[*task].as_ref().is_some_and(|handle| !handle.is_finished()))
                     .collect();

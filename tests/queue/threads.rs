@@ -98,29 +98,29 @@ fn a_task_waits_for_a_native_thread_while_others_run() {
 }
 
 #[test]
-fn native_threads_stop_without_a_hub() {
+fn native_threads_wait_for_each_other() {
     let queue = Arc::new(Queue::bounded(1));
-    let other = queue.clone();
-    let getter = thread::spawn(move || {
-        let got = (other.get(), other.peek_timeout(MS).is_err(), other.get_timeout(MS).is_err());
-        // The first task of a thread's hub, the root aside, is number 1: no hub was made before.
-        (got, greenroom::testing::live_tasks())
-    });
+    let start = |f: fn(&Queue<u8>) -> Vec<bool>| {
+        let queue = queue.clone();
+        thread::spawn(move || f(&queue))
+    };
+    let getter =
+        start(|queue| vec![queue.get() == Ok(1), queue.peek_timeout(MS).is_err(), queue.get_timeout(MS).is_err()]);
     queue.put(1).unwrap();
-    assert_eq!(getter.join().unwrap(), ((Ok(1), true, true), 0));
+    assert_eq!(getter.join().unwrap(), [true; 3]);
+
+    let peeker = start(|queue| vec![queue.peek() == Ok(2)]);
+    let joiner = start(|queue| {
+        queue.join();
+        vec![queue.unfinished() == 0]
+    });
     queue.put(2).unwrap();
-    let other = queue.clone();
-    let putter = thread::spawn(move || other.put(3));
-    let other = queue.clone();
-    let joiner = thread::spawn(move || other.join());
-    while queue.len() == 1 && queue.get().is_ok() && queue.len() == 0 {
-        thread::yield_now();
-    }
-    putter.join().unwrap().unwrap();
-    for _ in 0..queue.unfinished() {
-        queue.task_done();
-    }
-    joiner.join().unwrap();
+    assert_eq!(peeker.join().unwrap(), [true]);
+    let putter = start(|queue| vec![queue.put(3).is_ok()]);
+    assert_eq!((queue.get(), queue.get()), (Ok(2), Ok(3)));
+    assert_eq!(putter.join().unwrap(), [true]);
+    (0..3).for_each(|_| queue.task_done());
+    assert_eq!(joiner.join().unwrap(), [true]);
 }
 
 #[test]
