@@ -27,6 +27,7 @@
 //! | --- | --- |
 //! | make tasks and wait for them | [`spawn`], [`JoinHandle`], [`joinall`], [`try_joinall`], [`iwait`] |
 //! | make tasks that borrow | [`scope()`] |
+//! | make many, so many at a time | [`pool`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
@@ -62,6 +63,7 @@ pub mod greenlet;
 mod io;
 mod local;
 pub mod net;
+pub mod pool;
 mod scope;
 pub mod sync;
 mod task;
