@@ -143,10 +143,10 @@ impl Group {
         self.crew.wait_empty(clock::deadline_after(timeout))
     }
 
-    /// Ends all tasks and waits until they have ended: see [`Task::kill`]. All are killed before the first is waited for, and those
-    /// that they spawn into the group while they end are killed in their turn.
+    /// Ends all tasks and waits until none is in: see [`Task::kill`]. All are killed before the first is waited for.
     ///
-    /// A task of the group that calls this is killed last.
+    /// Tasks that come in meanwhile, spawned by those that end perhaps, are killed in their turn. A task of the group that
+    /// calls this is killed last.
     ///
     /// # Switching
     ///
@@ -164,13 +164,13 @@ impl Group {
         self.crew.kill_until(None);
     }
 
-    /// As [`kill`](Self::kill), but waits no longer than `timeout`; says whether all have ended.
+    /// As [`kill`](Self::kill), but waits no longer than `timeout`; says whether no task is in.
     #[track_caller]
     pub fn kill_timeout(&self, timeout: Duration) -> bool {
         self.crew.kill_until(clock::deadline_after(timeout))
     }
 
-    /// As [`kill`](Self::kill), but does not wait: see [`Task::kill_nowait`].
+    /// Ends the tasks that are in now, without waiting: see [`Task::kill_nowait`].
     #[track_caller]
     pub fn kill_nowait(&self) {
         self.crew.kill_nowait();

@@ -415,8 +415,8 @@ impl Pool {
         self.crew.wait_empty(clock::deadline_after(timeout))
     }
 
-    /// Ends all tasks and waits until they have ended: see [`Group::kill`]. Those who stand in line for a slot are not
-    /// ended: they get the slots.
+    /// Ends all tasks and waits until none is in: see [`Group::kill`]. Those who stand in line for a slot go on; what they spawn
+    /// before this returns is killed.
     ///
     /// # Panics
     ///
@@ -426,13 +426,13 @@ impl Pool {
         self.crew.kill_until(None);
     }
 
-    /// As [`kill`](Self::kill), but waits no longer than `timeout`; says whether all have ended.
+    /// As [`kill`](Self::kill), but waits no longer than `timeout`; says whether no task is in.
     #[track_caller]
     pub fn kill_timeout(&self, timeout: Duration) -> bool {
         self.crew.kill_until(clock::deadline_after(timeout))
     }
 
-    /// As [`kill`](Self::kill), but does not wait: see [`Task::kill_nowait`].
+    /// Ends the tasks that are in now, without waiting: see [`Task::kill_nowait`].
     #[track_caller]
     pub fn kill_nowait(&self) {
         self.crew.kill_nowait();
