@@ -857,6 +857,19 @@ fn pools_nest() {
     });
 }
 
+#[test]
+fn what_a_pool_spawns_counts_as_spawned_by_its_caller() {
+    check(|| {
+        let pool = Pool::new(1);
+        let here = || current().spawned_at().file();
+        let files = [pool.spawn(here).join().unwrap(), pool.apply(here), pool.apply_async(here).join().unwrap()];
+        let mapped = pool.map([1, 2], |_| here()).into_iter();
+        let mapped = mapped.chain(pool.imap([1, 2], move |_| here()).map(Result::unwrap));
+        let files: Vec<_> = files.into_iter().chain(mapped).collect();
+        assert_eq!(files, [file!(); 7]);
+    });
+}
+
 // imap
 
 #[test]

@@ -223,8 +223,11 @@ impl Place<Slots> for &Crew {
 }
 
 impl Slot {
-    /// Makes a task that has not ended a member, until it ends or is discarded.
+    /// Makes a task a member, until it ends or is discarded. One that has ended, or is a member already, takes no slot.
     pub(super) fn enroll(mut self, task: &Task) {
+        if task.is_finished() || self.crew.contains(task) {
+            return;
+        }
         let crew = self.crew.clone();
         self.member = Some(task.id());
         let key = task.watch(Box::new(move || drop(self)));

@@ -92,9 +92,7 @@ impl Group {
     pub fn add(&self, task: impl Into<Task>) {
         let task = task.into();
         refuse_root(&task);
-        if !task.is_finished() && !self.crew.contains(&task) {
-            self.crew.take().enroll(&task);
-        }
+        self.crew.take().enroll(&task);
     }
 
     /// Forgets a task, which goes on. Says whether it was in.

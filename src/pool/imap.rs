@@ -22,11 +22,11 @@ use std::iter::FusedIterator;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use super::Pool;
 use super::crew::{Bell, Slot};
+use super::{Pool, made};
 use crate::error::JoinError;
 use crate::hub::{Cancelled, Hub, Reason};
-use crate::task::{JoinHandle, spawn};
+use crate::task::{Builder, JoinHandle};
 
 /// Iterator of [`Pool::imap`] and [`Pool::imap_unordered`].
 ///
@@ -59,6 +59,7 @@ pub struct IMap<R: 'static> {
 /// What consumer, feeder and tasks share.
 struct Flow<R> {
     pool: Pool,
+    builder: Builder,
     ordered: bool,
     /// 0 until it is known.
     lead: Cell<usize>,
@@ -91,6 +92,7 @@ type Job<R> = Box<dyn FnOnce() -> R>;
 impl<R: 'static> IMap<R> {
     pub(super) fn new<I: Iterator + 'static>(
         pool: Pool,
+        builder: Builder,
         ordered: bool,
         items: I,
         f: impl Fn(I::Item) -> R + 'static,
@@ -106,6 +108,7 @@ impl<R: 'static> IMap<R> {
         };
         let flow = Rc::new(Flow {
             pool,
+            builder,
             ordered,
             lead: Cell::new(0),
             inside: Cell::new(false),
@@ -139,7 +142,7 @@ impl<R: 'static> IMap<R> {
             flow.lead.set(flow.pool.size().max(1));
         }
         flow.inside.set(flow.pool.crew.has_current());
-        let feeder = spawn(feed);
+        let feeder = made(flow.builder.clone().spawn(feed));
         let fed = flow.clone();
         feeder.task().watch(Box::new(move || fed.news.ring()));
         self.feeder = Some(feeder);
@@ -247,7 +250,7 @@ impl<R: 'static> Flow<R> {
 
     /// Makes an item's task. If it cannot be made, the feeder's panic takes the item's place.
     fn start(self: &Rc<Self>, slot: Slot, job: impl FnOnce() -> R + 'static) {
-        let handle = spawn(job);
+        let handle = made(self.builder.clone().spawn(job));
         let place = self.open();
         slot.enroll(&handle.task());
         let flow = self.clone();

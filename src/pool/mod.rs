@@ -16,14 +16,15 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::resume_unwind;
+use std::io;
+use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock;
 use crate::error::JoinError;
 use crate::scope::{ScopedJoinHandle, scope};
-use crate::task::{JoinHandle, Task, current, spawn};
+use crate::task::{Builder, JoinHandle, Task, current, spawn};
 
 mod crew;
 mod group;
@@ -152,12 +153,8 @@ impl Pool {
     pub fn add(&self, task: impl Into<Task>) {
         let task = task.into();
         group::refuse_root(&task);
-        if task.is_finished() || self.crew.contains(&task) {
-            return;
-        }
-        let slot = self.crew.take();
         if !task.is_finished() && !self.crew.contains(&task) {
-            slot.enroll(&task);
+            self.crew.take().enroll(&task);
         }
     }
 
@@ -199,9 +196,9 @@ impl Pool {
         if self.crew.has_current() {
             return f();
         }
-        let slot = self.crew.take();
+        let (slot, builder) = (self.crew.take(), builder_here());
         scope(|s| {
-            let task = s.spawn(f);
+            let task = made(builder.spawn_scoped(s, f));
             slot.enroll(&task.task());
             value_of(task)
         })
@@ -264,14 +261,14 @@ impl Pool {
             Task(ScopedJoinHandle<'scope, R>),
         }
 
-        let (f, inside) = (&f, self.crew.has_current());
+        let (f, inside, builder) = (&f, self.crew.has_current(), builder_here());
         scope(|s| {
             let mut outcomes = Vec::new();
             for item in items {
                 let slot = if inside { self.crew.try_take() } else { Some(self.crew.take()) };
                 outcomes.push(match slot {
                     Some(slot) => {
-                        let task = s.spawn(move || f(item));
+                        let task = made(builder.clone().spawn_scoped(s, move || f(item)));
                         slot.enroll(&task.task());
                         Outcome::Task(task)
                     }
@@ -311,12 +308,13 @@ impl Pool {
     /// assert_eq!(tenths.next().unwrap().unwrap(), 5);
     /// assert!(tenths.next().is_none());
     /// ```
+    #[track_caller]
     pub fn imap<I, R>(&self, items: I, f: impl Fn(I::Item) -> R + 'static) -> IMap<R>
     where
         I: IntoIterator<IntoIter: 'static>,
         R: 'static,
     {
-        IMap::new(self.clone(), true, items.into_iter(), f)
+        IMap::new(self.clone(), builder_here(), true, items.into_iter(), f)
     }
 
     /// As [`imap`](Self::imap), but gives the results in the order in which the tasks end.
@@ -331,12 +329,13 @@ impl Pool {
     /// });
     /// assert_eq!(order.map(Result::unwrap).collect::<Vec<_>>(), [1, 3]);
     /// ```
+    #[track_caller]
     pub fn imap_unordered<I, R>(&self, items: I, f: impl Fn(I::Item) -> R + 'static) -> IMap<R>
     where
         I: IntoIterator<IntoIter: 'static>,
         R: 'static,
     {
-        IMap::new(self.clone(), false, items.into_iter(), f)
+        IMap::new(self.clone(), builder_here(), false, items.into_iter(), f)
     }
 }
 
@@ -437,6 +436,16 @@ impl Pool {
     pub fn kill_nowait(&self) {
         self.crew.kill_nowait();
     }
+}
+
+/// Makes tasks that count as spawned by the caller of the pool.
+#[track_caller]
+fn builder_here() -> Builder {
+    Builder::new().spawned_at(Location::caller())
+}
+
+fn made<T>(task: io::Result<T>) -> T {
+    task.unwrap_or_else(|error| panic!("greenroom: no task can be made: {error}"))
 }
 
 /// Makes a task in a slot; if it cannot be made, the slot is given back.
