@@ -18,20 +18,24 @@
 //!   the lock only.
 //! - **Q2** *Published* is the last thing that the server does to a node: from then on it is its owner's alone, who may leave
 //!   without asking for the lock.
-//! - **Q3** A node that stands for one of several waits of its owner ([`Several`]) is served only by who wins the owner's claim,
-//!   once; what else the owner waits for is skipped by its servers and withdrawn by the owner.
+//! - **Q3** A node that stands for one of several things that its owner waits for ([`while_linked`]) is served only by who wins the
+//!   owner's claim, once; the others are skipped by their servers and withdrawn by the owner. Such an owner leaves under the
+//!   lock only, so the claim may be won before the payload is there.
 //! - **Q4** What was handed to one who then unwinds is passed on; who leaves unserved may have been in the way of those behind
 //!   ([`Place::left`]).
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use crate::hub::{Reason, Sleeper, Target, Tell, Wakes};
 use crate::lock::{Guard, Lock};
 use crate::waiter::Clause;
+
+mod claim;
+
+pub(crate) use claim::{Claim, Taker};
 
 /// Waiters in the order in which they came, each with what it wants or gets. Lives behind the lock of its object.
 pub(crate) struct List<N> {
@@ -55,12 +59,6 @@ pub(crate) struct Node<N> {
     target: Target,
 }
 
-/// Whether a wait is still open, or which of its clauses won.
-pub(crate) struct Claim(AtomicU32);
-
-const OPEN: u32 = u32::MAX;
-const WITHDRAWN: u32 = u32::MAX - 1;
-
 /// One of the lists of an object, and what becomes of the object when waiters leave early. A value of a few references.
 pub(crate) trait Place<S> {
     /// What a waiter wants, and then gets.
@@ -80,36 +78,6 @@ pub(crate) trait Place<S> {
     /// What was handed to somebody who then was cancelled goes to the next, or back. What stays in the payload is dropped after the
     /// lock is given back; nothing of the user's may be dropped here.
     fn pass_on(&self, state: &mut S, payload: &mut Self::Payload, wakes: &mut Wakes);
-}
-
-impl Claim {
-    pub(crate) const fn new() -> Claim {
-        Claim(AtomicU32::new(OPEN))
-    }
-
-    /// The clause that won, if one has. What its server did before is seen, if the node is its owner's only one.
-    #[inline]
-    pub(crate) fn winner(&self) -> Option<u32> {
-        // Acquire: pairs with the server's release in `publish`.
-        match self.0.load(Ordering::Acquire) {
-            OPEN | WITHDRAWN => None,
-            clause => Some(clause),
-        }
-    }
-
-    /// Makes this clause the winner, if none is yet.
-    #[inline]
-    pub(crate) fn win(&self, clause: u32) -> bool {
-        self.0.compare_exchange(OPEN, clause, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
-    /// Closes the claim, if nothing has won; else says what did.
-    pub(crate) fn withdraw(&self) -> Option<u32> {
-        match self.0.compare_exchange(OPEN, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) | Err(WITHDRAWN) => None,
-            Err(clause) => Some(clause),
-        }
-    }
 }
 
 impl<N> List<N> {
@@ -133,23 +101,53 @@ impl<N> List<N> {
     pub(crate) fn serve_if<R>(
         &mut self,
         wakes: &mut Wakes,
+        fits: impl FnMut(&N) -> bool,
+        give: impl FnOnce(&mut N) -> R,
+    ) -> Option<R> {
+        self.serve_for(Taker::Free, wakes, fits, give)
+    }
+
+    /// As [`serve_if`](Self::serve_if), in the name of a taker whose own claim must be won with it.
+    #[inline]
+    pub(crate) fn serve_for<R>(
+        &mut self,
+        taker: Taker<'_>,
+        wakes: &mut Wakes,
         mut fits: impl FnMut(&N) -> bool,
         give: impl FnOnce(&mut N) -> R,
     ) -> Option<R> {
+        let mut at = self.head;
         loop {
             // SAFETY: Q1: a linked node's frame is alive.
-            let node = unsafe { self.head.as_ref() }?;
+            let node = unsafe { at.as_ref() }?;
+            // SAFETY: Q1: a linked node's owner is still in its wait.
+            if unsafe { node.target.is_abandoned() } {
+                at = node.next.get();
+                self.unlink(node);
+                continue;
+            }
+            if taker.is(node.claim) {
+                // Nobody serves himself.
+                at = node.next.get();
+                continue;
+            }
             // SAFETY: Q1: we are under the lock, and the node is not published.
             let payload = unsafe { &mut *(*node.payload).get() };
             if !fits(payload) {
                 return None;
             }
-            self.unlink(node);
-            if !node.claim() {
+            if !node.claim(taker) {
+                if taker.has_lost() {
+                    return None;
+                }
+                // Something else its owner waits for was quicker.
+                at = node.next.get();
+                self.unlink(node);
                 continue;
             }
+            self.unlink(node);
             let given = give(payload);
-            // SAFETY: not yet published, so the owner is still in its wait.
+            // SAFETY: not yet published, or under the lock that the owner asks for: he is still in his wait.
             unsafe { node.target.wake(wakes) };
             node.publish();
             return Some(given);
@@ -226,20 +224,23 @@ impl<N> Node<N> {
         }
     }
 
-    /// Wins the owner's claim for this node (Q3).
+    /// Wins the owner's claim for this node (Q3), and the taker's.
     #[inline]
-    fn claim(&self) -> bool {
-        // SAFETY: the node was linked under this same lock, so its claim is alive.
-        !self.several || unsafe { &*self.claim }.win(self.clause)
+    fn claim(&self, taker: Taker<'_>) -> bool {
+        if self.several {
+            // SAFETY: the node is linked under the lock that we hold, so its claim is alive.
+            taker.win_with(unsafe { &*self.claim }, self.clause)
+        } else {
+            // Its owner can withdraw under the lock only.
+            taker.win()
+        }
     }
 
     #[inline]
     fn publish(&self) {
         if !self.several {
             // SAFETY: as in `claim`. This is the last that we do to the node (Q2).
-            let claim = unsafe { &*self.claim };
-            // Release: the owner sees its payload. Nobody else writes: the owner withdraws under the lock.
-            claim.0.store(self.clause, Ordering::Release);
+            unsafe { &*self.claim }.publish(self.clause);
         }
     }
 }
@@ -248,7 +249,9 @@ impl<N> Node<N> {
 ///
 /// `guard` is the lock's, under which nothing was found; it is given back before the switch. If the caller is cancelled, the
 /// place says what becomes of the object.
-#[inline]
+///
+/// Inlined, so that no return has to be predicted across the switch: see `Hub::park`.
+#[inline(always)]
 pub(crate) fn wait<P: Place<S>, S>(
     place: P,
     lock: &Lock<S>,
@@ -256,6 +259,21 @@ pub(crate) fn wait<P: Place<S>, S>(
     payload: P::Payload,
     reason: Reason,
     deadline: Option<Instant>,
+) -> Result<P::Payload, P::Payload> {
+    wait_after(place, lock, guard, payload, reason, deadline, drop)
+}
+
+/// As [`wait`]; `joined` is given the lock when the caller stands in line, to give it back, and may do what must not be done
+/// earlier. It does not switch.
+#[inline]
+pub(crate) fn wait_after<'a, P: Place<S>, S>(
+    place: P,
+    lock: &Lock<S>,
+    guard: Guard<'a, S>,
+    payload: P::Payload,
+    reason: Reason,
+    deadline: Option<Instant>,
+    joined: impl FnOnce(Guard<'a, S>),
 ) -> Result<P::Payload, P::Payload> {
     // Given back before the payload is dropped, should the next line panic.
     let mut guard = guard;
@@ -267,7 +285,7 @@ pub(crate) fn wait<P: Place<S>, S>(
     let leave = Leave { place, lock, node: &node, claim: &claim, payload: &payload, left: Cell::new(false) };
     // SAFETY: `leave` unlinks it before this frame dies.
     unsafe { leave.place.list(&mut guard).push_back(&node) };
-    drop(guard);
+    joined(guard);
 
     if claim.winner().is_some() {
         // Another thread was as quick as that.
@@ -284,6 +302,81 @@ pub(crate) fn wait<P: Place<S>, S>(
     };
     drop(leave);
     if served { Ok(payload.into_inner()) } else { Err(payload.into_inner()) }
+}
+
+/// One who waits for several things: what all their nodes share.
+pub(crate) struct Several {
+    pub(crate) claim: Claim,
+    pub(crate) sleeper: Sleeper,
+}
+
+/// A place where one may wait for this and other things at once.
+pub(crate) trait Choice<S>: Place<S> {
+    /// Serves the caller at once, if it can be served and `taker` wins. If not, it is to be linked under the same hold of the lock.
+    fn take_now(&self, state: &mut S, payload: &mut Self::Payload, taker: Taker<'_>, wakes: &mut Wakes) -> bool;
+}
+
+/// Stands in the line of `place` while `inner` runs, which waits for this and other things. Says whether it was served here.
+///
+/// `inner` is not run if the place could serve the caller at once, or if something else has been quicker. It may unwind.
+pub(crate) fn while_linked<P: Choice<S>, S>(
+    place: P,
+    lock: &Lock<S>,
+    payload: &mut P::Payload,
+    several: &Several,
+    clause: u32,
+    inner: impl FnOnce(),
+) -> bool {
+    // SAFETY: `UnsafeCell` has the layout of what it holds, and the reference is exclusive: nobody uses it while we do.
+    let payload = unsafe { &*(ptr::from_mut(payload) as *const UnsafeCell<P::Payload>) };
+    let claim = &several.claim;
+    // SAFETY: both live as long as the caller's frame, and `linked` unlinks before that.
+    let node = unsafe { Node::new(claim, Some(clause), payload, several.sleeper.target(Clause(clause))) };
+    {
+        let mut wakes = Wakes::new();
+        let mut state = lock.lock();
+        // SAFETY: the node is not linked yet, so the payload is ours alone.
+        if place.take_now(&mut state, unsafe { &mut *payload.get() }, Taker::Of(claim, clause), &mut wakes) {
+            return true;
+        }
+        if !claim.is_open() {
+            return false;
+        }
+        // SAFETY: `linked` unlinks it before this frame dies.
+        unsafe { place.list(&mut state).push_back(&node) };
+    }
+    let mut linked = Linked { place, lock, node: &node, claim, clause, payload, cancelled: true };
+    inner();
+    linked.cancelled = false;
+    drop(linked);
+    claim.winner() == Some(clause)
+}
+
+/// Takes a node of one who waits for several things out again, on an unwind too.
+struct Linked<'a, P: Place<S>, S> {
+    place: P,
+    lock: &'a Lock<S>,
+    node: &'a Node<P::Payload>,
+    claim: &'a Claim,
+    clause: u32,
+    payload: &'a UnsafeCell<P::Payload>,
+    cancelled: bool,
+}
+
+impl<P: Place<S>, S> Drop for Linked<'_, P, S> {
+    fn drop(&mut self) {
+        let served = self.claim.withdraw() == Some(self.clause);
+        let mut wakes = Wakes::new();
+        // Who served us did so under the lock: with it, the payload is there (Q3).
+        let mut state = self.lock.lock();
+        if !served {
+            self.place.list(&mut state).unlink(self.node);
+            self.place.left(&mut state, &mut wakes);
+        } else if self.cancelled {
+            // SAFETY: served nodes are unlinked, so the payload is ours alone.
+            self.place.pass_on(&mut state, unsafe { &mut *self.payload.get() }, &mut wakes);
+        }
+    }
 }
 
 /// Leaves a line, on an unwind too.
@@ -345,6 +438,11 @@ impl Observers {
         Observers { list: Vec::new(), last: 0 }
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Gives the key to take it back.
     pub(crate) fn add(&mut self, tell: Tell) -> u64 {
         self.last += 1;
@@ -362,6 +460,13 @@ impl Observers {
     /// Has everybody told.
     #[inline]
     pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
+        if !self.list.is_empty() {
+            self.tell_all(wakes);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&mut self, wakes: &mut Wakes) {
         for (_, tell) in self.list.drain(..) {
             wakes.tell(tell);
         }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::hub::{Hub, Reason, Tell, Wakes};
-use crate::line::{self, List, Observers, Place};
+use crate::line::{self, Choice, List, Observers, Place, Taker};
 use crate::lock::{Guard, Lock};
 
 /// The order in which items come out.
@@ -35,7 +35,7 @@ pub(crate) trait Buffer {
 
 /// A buffer with those who wait at both of its sides.
 pub(crate) struct Store<B: Buffer> {
-    state: Lock<State<B>>,
+    pub(crate) state: Lock<State<B>>,
 }
 
 pub(crate) struct State<B: Buffer> {
@@ -92,37 +92,57 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn try_put(&self, item: B::Item) -> Result<(), PutError<B::Item>> {
         let mut wakes = Wakes::new();
         let mut state = self.state.lock();
-        state.accept(item, &mut wakes)
+        state.accept(item, Taker::Free, &mut wakes)
     }
 
     /// Puts an item, and waits for that up to the deadline.
-    #[inline]
+    ///
+    /// Inlined, like [`get`](Self::get), so that no return has to be predicted across the switch: see `Hub::park`.
+    #[inline(always)]
     pub(crate) fn put(&self, item: B::Item, deadline: Option<Instant>) -> Result<(), PutError<B::Item>> {
-        let mut wakes = Wakes::new();
-        let mut state = self.state.lock();
-        let rendezvous = state.capacity == 0;
-        match state.accept(item, &mut wakes) {
-            Ok(()) => {
-                drop(state);
-                drop(wakes);
-                if rendezvous {
-                    // Whoever was given it has his turn first: received, then sent.
-                    crate::task::yield_now();
-                }
-                Ok(())
-            }
-            Err(PutError::Full(item)) => {
-                // Who wants to know of an item learns of this one.
-                state.observers.tell(&mut wakes);
-                drop(wakes);
-                match line::wait(Putters(self), &self.state, state, Some(item), Reason::Other(&"room to put"), deadline)
-                {
+        match self.put_or_lock(item) {
+            Ok(done) => done,
+            Err((item, state)) => {
+                let reason = Reason::Other(&"room to put");
+                match line::wait(Putters(self), &self.state, state, Some(item), reason, deadline) {
                     Ok(None) => Ok(()),
                     Ok(Some(item)) => Err(PutError::Closed(item)),
                     Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
                 }
             }
-            closed => closed,
+        }
+    }
+
+    /// Puts an item; or gives it back with the lock, under which there was no room.
+    #[inline]
+    #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
+    fn put_or_lock(&self, mut item: B::Item) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
+        let mut spun = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            match state.accept(item, Taker::Free, &mut wakes) {
+                Ok(()) if state.capacity == 0 => {
+                    drop(state);
+                    drop(wakes);
+                    // Whoever was given it has his turn first: received, then sent.
+                    crate::task::yield_now();
+                    return Ok(Ok(()));
+                }
+                Err(PutError::Full(back)) if !state.observers.is_empty() => {
+                    // Who wants to know of an item learns of this one, though not under the lock. He may come back at once.
+                    state.observers.tell(&mut wakes);
+                    item = back;
+                }
+                Err(PutError::Full(back)) if spun || Hub::get().is_some() => return Err((back, state)),
+                Err(PutError::Full(back)) => {
+                    drop(state);
+                    self.spin(State::is_open);
+                    spun = true;
+                    item = back;
+                }
+                done => return Ok(done),
+            }
         }
     }
 
@@ -131,50 +151,46 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn try_get(&self) -> Result<B::Item, GetError> {
         let mut wakes = Wakes::new();
         let mut state = self.state.lock();
-        state.take(&mut wakes).map(B::item)
+        state.take(Taker::Free, &mut wakes).map(B::item)
     }
 
     /// Gets an item, and waits for one up to the deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<B::Item, GetError> {
-        let mut state = self.state.lock();
-        {
-            let mut wakes = Wakes::new();
-            match state.take(&mut wakes) {
-                Err(GetError::Empty) => {}
-                done => {
-                    drop(state);
-                    drop(wakes);
-                    return done.map(B::item);
+        match self.get_or_lock() {
+            Ok(done) => done.map(B::item),
+            Err(state) => {
+                match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
+                    Ok(Some(slot)) => Ok(B::item(slot)),
+                    Ok(None) => Err(GetError::Closed),
+                    Err(_) => Err(GetError::Empty),
                 }
             }
         }
-        if Hub::get().is_none() {
+    }
+
+    /// Gets an item; or gives the lock, under which there was none.
+    #[inline]
+    fn get_or_lock(&self) -> Result<Result<B::Slot, GetError>, Guard<'_, State<B>>> {
+        let mut spun = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            match state.take(Taker::Free, &mut wakes) {
+                Err(GetError::Empty) if spun || Hub::get().is_some() => return Err(state),
+                Err(GetError::Empty) => {}
+                done => return Ok(done),
+            }
             drop(state);
-            if let Some(done) = self.spin() {
-                return done;
-            }
-            state = self.state.lock();
-            let mut wakes = Wakes::new();
-            match state.take(&mut wakes) {
-                Err(GetError::Empty) => {}
-                done => {
-                    drop(state);
-                    drop(wakes);
-                    return done.map(B::item);
-                }
-            }
-        }
-        match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
-            Ok(Some(slot)) => Ok(B::item(slot)),
-            Ok(None) => Err(GetError::Closed),
-            Err(_) => Err(GetError::Empty),
+            drop(wakes);
+            self.spin(State::is_ready);
+            spun = true;
         }
     }
 
     /// A native thread looks some more before the system has to wake it.
     #[cold]
-    fn spin(&self) -> Option<Result<B::Item, GetError>> {
+    fn spin(&self, over: impl Fn(&State<B>) -> bool) {
         for round in 0..10_u32 {
             for _ in 0..1 << round.min(6) {
                 hint::spin_loop();
@@ -182,12 +198,10 @@ impl<B: Buffer> Store<B> {
             if round > 6 {
                 thread::yield_now();
             }
-            match self.try_get() {
-                Err(GetError::Empty) => {}
-                done => return Some(done),
+            if over(&self.state.lock()) {
+                return;
             }
         }
-        None
     }
 
     /// Refuses what comes from now on. Those who wait to put have their items back; those who wait to get hear of it.
@@ -210,8 +224,7 @@ impl<B: Buffer> Store<B> {
 
     /// Whether a `try_put` would find the store full.
     pub(crate) fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.buffer.len() >= state.capacity && state.getters.is_empty()
+        !self.state.lock().has_room()
     }
 
     /// Has `ready` called once there is an item, or none will come: now, if that is so. Else gives a key to take it back.
@@ -255,19 +268,20 @@ impl<B: Buffer> Store<B> {
 }
 
 impl<B: Buffer> State<B> {
-    /// Takes an item in, if somebody waits for it or there is room.
+    /// Takes an item in, if somebody waits for it or there is room. `Full` too if the taker has lost.
     #[inline]
-    fn accept(&mut self, item: B::Item, wakes: &mut Wakes) -> Result<(), PutError<B::Item>> {
+    fn accept(&mut self, item: B::Item, taker: Taker<'_>, wakes: &mut Wakes) -> Result<(), PutError<B::Item>> {
         if self.closed {
-            return Err(PutError::Closed(item));
+            return Err(if taker.win() { PutError::Closed(item) } else { PutError::Full(item) });
         }
         let mut item = Some(item);
         if !self.getters.is_empty() {
             let State { getters, buffer, .. } = self;
-            getters.serve(wakes, |slot| *slot = item.take().map(|item| buffer.place(item)));
+            let give = |slot: &mut Option<B::Slot>| *slot = item.take().map(|item| buffer.place(item));
+            getters.serve_for(taker, wakes, |_| true, give);
         }
         if let Some(item) = item {
-            if self.buffer.len() >= self.capacity {
+            if self.buffer.len() >= self.capacity || !taker.win() {
                 return Err(PutError::Full(item));
             }
             let slot = self.buffer.place(item);
@@ -278,24 +292,26 @@ impl<B: Buffer> State<B> {
         Ok(())
     }
 
-    /// Takes an item out, and fills its place from those who wait to put.
+    /// Takes an item out, and fills its place from those who wait to put. `Empty` too if the taker has lost.
     #[inline]
-    fn take(&mut self, wakes: &mut Wakes) -> Result<B::Slot, GetError> {
-        match self.buffer.remove() {
-            Some(slot) => {
-                if !self.putters.is_empty() {
-                    self.refill(wakes);
-                }
-                Ok(slot)
+    fn take(&mut self, taker: Taker<'_>, wakes: &mut Wakes) -> Result<B::Slot, GetError> {
+        if self.buffer.len() > 0 {
+            if !taker.win() {
+                return Err(GetError::Empty);
             }
-            None => match self.putters.serve(wakes, Option::take).flatten() {
-                Some(item) => {
-                    self.unfinished += 1;
-                    Ok(self.buffer.place(item))
-                }
-                None if self.closed => Err(GetError::Closed),
-                None => Err(GetError::Empty),
-            },
+            let slot = self.buffer.remove().expect("it is not empty");
+            if !self.putters.is_empty() {
+                self.refill(wakes);
+            }
+            return Ok(slot);
+        }
+        match self.putters.serve_for(taker, wakes, |_| true, Option::take).flatten() {
+            Some(item) => {
+                self.unfinished += 1;
+                Ok(self.buffer.place(item))
+            }
+            None if self.closed && taker.win() => Err(GetError::Closed),
+            None => Err(GetError::Empty),
         }
     }
 
@@ -309,6 +325,16 @@ impl<B: Buffer> State<B> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.buffer.len() < self.capacity || !self.getters.is_empty()
+    }
+
+    /// Who puts need not wait.
+    fn is_open(&self) -> bool {
+        self.has_room() || self.closed
+    }
+
+    /// Who gets need not wait.
     fn is_ready(&self) -> bool {
         self.buffer.len() > 0 || self.closed || !self.putters.is_empty()
     }
@@ -326,7 +352,7 @@ impl<B: Buffer> State<B> {
 }
 
 /// The line of those who wait to get.
-struct Getters<'a, B: Buffer>(&'a Store<B>);
+pub(crate) struct Getters<'a, B: Buffer>(pub(crate) &'a Store<B>);
 
 impl<B: Buffer> Place<State<B>> for Getters<'_, B> {
     type Payload = Option<B::Slot>;
@@ -357,7 +383,7 @@ impl<B: Buffer> State<B> {
 }
 
 /// The line of those who wait to put.
-struct Putters<'a, B: Buffer>(&'a Store<B>);
+pub(crate) struct Putters<'a, B: Buffer>(pub(crate) &'a Store<B>);
 
 impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
     type Payload = Option<B::Item>;
@@ -370,6 +396,69 @@ impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
 
     /// The item is where it was to go.
     fn pass_on(&self, _: &mut State<B>, _: &mut Option<B::Item>, _: &mut Wakes) {}
+}
+
+impl<B: Buffer> Clone for Getters<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buffer> Copy for Getters<'_, B> {}
+
+impl<B: Buffer> Clone for Putters<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buffer> Copy for Putters<'_, B> {}
+
+/// Served with nothing: the store is closed and empty.
+impl<B: Buffer> Choice<State<B>> for Getters<'_, B> {
+    fn take_now(
+        &self,
+        state: &mut State<B>,
+        payload: &mut Option<B::Slot>,
+        taker: Taker<'_>,
+        wakes: &mut Wakes,
+    ) -> bool {
+        match state.take(taker, wakes) {
+            Ok(slot) => {
+                *payload = Some(slot);
+                true
+            }
+            Err(GetError::Closed) => true,
+            Err(GetError::Empty) => false,
+        }
+    }
+}
+
+/// Served with the item still there: the store is closed.
+impl<B: Buffer> Choice<State<B>> for Putters<'_, B> {
+    fn take_now(
+        &self,
+        state: &mut State<B>,
+        payload: &mut Option<B::Item>,
+        taker: Taker<'_>,
+        wakes: &mut Wakes,
+    ) -> bool {
+        let Some(item) = payload.take() else { return false };
+        match state.accept(item, taker, wakes) {
+            Ok(()) => true,
+            Err(PutError::Closed(item)) => {
+                *payload = Some(item);
+                true
+            }
+            Err(PutError::Full(item)) => {
+                *payload = Some(item);
+                if matches!(taker, Taker::Of(..)) {
+                    state.observers.tell(wakes);
+                }
+                false
+            }
+        }
+    }
 }
 
 struct Joiners;
@@ -394,44 +483,60 @@ impl<B: Buffer> fmt::Debug for Store<B> {
 
 /// First in, first out.
 #[derive(Debug)]
-pub(crate) struct Fifo<T>(VecDeque<T>);
+pub(crate) struct Fifo<T> {
+    /// The last of them has the place before `next`, and there is none missing.
+    items: VecDeque<T>,
+    /// Items that came back from getters, by their places, which are before all of `items`.
+    returned: VecDeque<(u64, T)>,
+    /// Counts the items that came; the place of the next.
+    next: u64,
+}
 
 impl<T> Fifo<T> {
     pub(crate) const fn new() -> Fifo<T> {
-        Fifo(VecDeque::new())
+        Fifo { items: VecDeque::new(), returned: VecDeque::new(), next: 0 }
     }
 }
 
 impl<T> Buffer for Fifo<T> {
     type Item = T;
-    type Slot = T;
+    type Slot = (u64, T);
 
     #[inline]
-    fn place(&mut self, item: T) -> T {
-        item
+    fn place(&mut self, item: T) -> (u64, T) {
+        let place = self.next;
+        self.next += 1;
+        (place, item)
     }
 
     #[inline]
-    fn insert(&mut self, item: T) {
-        self.0.push_back(item);
+    fn insert(&mut self, (place, item): (u64, T)) {
+        debug_assert_eq!(place + 1, self.next, "an item is inserted when it was given its place, or handed over");
+        self.items.push_back(item);
     }
 
     #[inline]
-    fn remove(&mut self) -> Option<T> {
-        self.0.pop_front()
+    fn remove(&mut self) -> Option<(u64, T)> {
+        if !self.returned.is_empty() {
+            return self.returned.pop_front();
+        }
+        let place = self.next - self.items.len() as u64;
+        Some((place, self.items.pop_front()?))
     }
 
-    fn restore(&mut self, item: T) {
-        self.0.push_front(item);
+    #[cold]
+    fn restore(&mut self, slot: (u64, T)) {
+        let at = self.returned.partition_point(|(place, _)| *place < slot.0);
+        self.returned.insert(at, slot);
     }
 
     #[inline]
     fn len(&self) -> usize {
-        self.0.len()
+        self.items.len() + self.returned.len()
     }
 
     #[inline]
-    fn item(item: T) -> T {
+    fn item((_, item): (u64, T)) -> T {
         item
     }
 }

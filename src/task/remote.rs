@@ -4,10 +4,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Builder;
+use crate::clock;
 use crate::error::JoinError;
-use crate::hub::{Cancelled, Hub, Message, Promise, Reason, Remote, RemoteTask};
+use crate::hub::{Cancelled, Hub, Message, Reason, Remote, RemoteTask};
+use crate::promise::Promise;
 
 /// A hub, for any thread: spawns tasks onto it.
 ///
@@ -88,6 +91,8 @@ impl Builder {
     }
 }
 
+const JOIN: Reason = Reason::Other(&"a task on another thread");
+
 /// Owns the result of a task on another thread's hub; can be moved between threads. Dropping it detaches the task.
 pub struct RemoteJoinHandle<T> {
     packet: Arc<Packet<T>>,
@@ -95,7 +100,7 @@ pub struct RemoteJoinHandle<T> {
 }
 
 impl<T: Send + 'static> RemoteJoinHandle<T> {
-    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile.
+    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile; a thread without one stops.
     ///
     /// # Switching
     ///
@@ -110,8 +115,29 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     /// [`JoinError::Panicked`]; [`JoinError::Killed`], also if the hub ended before the task did.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        let result = self.packet.result.wait(Reason::Other(&"a task on another thread"), Option::take);
+        let result = self.packet.result.wait(JOIN, Option::take);
         result.expect("the only handle takes the result once")
+    }
+
+    /// Waits no longer than `timeout`; gives the handle back if the task has not ended by then.
+    ///
+    /// # Switching
+    ///
+    /// Yes, unless the task has ended.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`join`](Self::join).
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the time ran out.
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, RemoteJoinHandle<T>> {
+        match self.packet.result.wait_until(JOIN, clock::deadline_after(timeout), Option::take) {
+            Some(result) => Ok(result.expect("the only handle takes the result once")),
+            None => Err(self),
+        }
     }
 
     /// Whether the task has ended.
