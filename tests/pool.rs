@@ -718,6 +718,30 @@ fn apply_async_never_waits_and_stands_in_line_by_itself() {
     });
 }
 
+#[test]
+fn join_waits_for_those_that_apply_async_made_and_that_have_not_run_yet() {
+    check(|| {
+        let (pool, holders) = full(1);
+        let done = Count::default();
+        let count = done.clone();
+        let late = pool.apply_async(move || count.up());
+        holders[0].kill_nowait();
+        pool.discard(&holders[0]);
+        pool.join();
+        assert_eq!(done.get(), 1);
+        late.join().unwrap();
+
+        let (pool, holders) = full(1);
+        let unborn = pool.apply_async(park);
+        unborn.kill_nowait();
+        pool.discard(&holders[0]);
+        pool.join();
+        assert!(unborn.is_finished());
+        assert_free(&pool);
+        holders[0].kill();
+    });
+}
+
 // map
 
 #[test]
@@ -1281,9 +1305,11 @@ fn mix(seed: u64) {
             while !pool.join_timeout(MS) {
                 pool.kill();
             }
-            idle();
+            // What is left are feeders that have not run since they were killed.
             assert_free(&pool);
             assert_eq!(gauge.now(), 0);
+            idle();
+            assert_free(&pool);
         });
     });
     if let Err(payload) = ran {

@@ -15,7 +15,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
@@ -31,7 +31,9 @@ pub(super) struct Crew {
     slots: Lock<Slots>,
     /// Each with the key of the watcher that owns its slot.
     members: RefCell<BTreeMap<TaskId, (Task, u64)>>,
-    /// Rung when at most one slot is taken.
+    /// Tasks that will stand in line for a slot, at the latest from their first turn on.
+    coming: Cell<usize>,
+    /// Rung when at most one slot is taken, and when nobody is coming any more.
     emptied: Bell,
     /// Rung when a slot is free.
     freed: Bell,
@@ -50,11 +52,15 @@ pub(super) struct Slot {
     member: Option<TaskId>,
 }
 
+/// A task that was made, and waits for its slot itself.
+pub(super) struct Coming(Rc<Crew>);
+
 impl Crew {
     pub(super) fn new(size: usize) -> Rc<Crew> {
         Rc::new(Crew {
             slots: Lock::new(Slots { size, taken: 0, line: List::new() }),
             members: RefCell::default(),
+            coming: Cell::new(0),
             emptied: Bell::new(),
             freed: Bell::new(),
         })
@@ -129,11 +135,11 @@ impl Crew {
         self.freed.wait(|| self.free() > 0, Reason::Other(&"a free slot of a pool"), deadline)
     }
 
-    /// Waits until no slot is taken, but for the caller's own.
+    /// Waits until no slot is taken, but for the caller's own, and nobody is coming.
     pub(super) fn wait_empty(&self, deadline: Option<Instant>) -> bool {
         let is_empty = || {
             let own = usize::from(self.has_current());
-            self.slots.lock().taken <= own
+            self.coming.get() == 0 && self.slots.lock().taken <= own
         };
         self.emptied.wait(is_empty, Reason::Other(&"the end of a group's tasks"), deadline)
     }
@@ -219,6 +225,27 @@ impl Place<Slots> for &Crew {
 
     fn pass_on(&self, slots: &mut Slots, (): &mut (), wakes: &mut Wakes) {
         self.give_back(slots, wakes);
+    }
+}
+
+impl Coming {
+    pub(super) fn new(crew: &Rc<Crew>) -> Coming {
+        crew.coming.set(crew.coming.get() + 1);
+        Coming(crew.clone())
+    }
+
+    /// Waits for a slot, and makes the running task a member.
+    pub(super) fn arrive(self) {
+        self.0.take().enroll(&current());
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.coming.set(self.0.coming.get() - 1);
+        if self.0.coming.get() == 0 {
+            self.0.emptied.ring();
+        }
     }
 }
 

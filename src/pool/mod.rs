@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::error::JoinError;
 use crate::scope::{ScopedJoinHandle, scope};
-use crate::task::{Builder, JoinHandle, Task, current, spawn};
+use crate::task::{Builder, JoinHandle, Task, spawn};
 
 mod crew;
 mod group;
@@ -33,7 +33,7 @@ mod imap;
 pub use group::{Group, Iter};
 pub use imap::IMap;
 
-use crew::{Crew, Slot};
+use crew::{Coming, Crew, Slot};
 
 /// Runs so many tasks at once, and no more: who spawns another waits until one has ended.
 ///
@@ -206,7 +206,8 @@ impl Pool {
 
     /// Makes a task that runs `f` in the pool, and does not wait: in a full pool it is the task that does.
     ///
-    /// It stands in line from its first turn on, and until it has its slot it does not belong to the pool.
+    /// It stands in line from its first turn on, and until it has its slot it is not in the pool, so that [`kill`](Self::kill)
+    /// does not reach it; [`join`](Self::join) waits for it all the same.
     ///
     /// # Switching
     ///
@@ -220,9 +221,9 @@ impl Pool {
         if let Some(slot) = self.crew.try_take() {
             return start(slot, f);
         }
-        let crew = self.crew.clone();
+        let coming = Coming::new(&self.crew);
         spawn(move || {
-            crew.take().enroll(&current());
+            coming.arrive();
             f()
         })
     }
