@@ -27,6 +27,7 @@
 //! | --- | --- |
 //! | make tasks and wait for them | [`spawn`], [`JoinHandle`], [`joinall`], [`try_joinall`], [`iwait`] |
 //! | make tasks that borrow | [`scope()`] |
+//! | make many, so many at a time | [`pool`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
 //! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
@@ -72,6 +73,7 @@ mod local;
 pub mod net;
 pub mod offload;
 pub mod os;
+pub mod pool;
 pub mod queue;
 mod scope;
 pub mod select;

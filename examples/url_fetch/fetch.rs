@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use greenroom::pool::Pool;
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, ResponseExt};
@@ -45,26 +46,16 @@ pub(crate) struct Total {
 
 /// Fetches every job, at most `concurrency` of them at once, and reports each as it ends.
 ///
-/// This is the whole secret: so many tasks, each a loop that takes the next job and does it. The tasks run on this one
-/// thread, so that they share a plain iterator and a plain total without a lock.
+/// This is the whole secret: each job is a task of a pool. The tasks run on this one thread, so that they share a plain
+/// total without a lock.
 pub(crate) fn fetch_all(fetcher: &Fetcher, jobs: &[Job], concurrency: usize, report: &Report) -> Total {
     let started = Instant::now();
     let total = RefCell::new(Total::default());
-    let queue = RefCell::new(jobs.iter());
 
-    greenroom::scope(|scope| {
-        for _ in 0..concurrency.min(jobs.len()) {
-            // The scope waits for all of its tasks, so that none needs to be asked for its end.
-            scope.spawn(|| {
-                loop {
-                    let next = queue.borrow_mut().next();
-                    let Some(job) = next else { break };
-                    let outcome = fetcher.fetch(job, report);
-                    total.borrow_mut().add(&outcome);
-                    report.outcome(job, &outcome);
-                }
-            });
-        }
+    Pool::new(concurrency).map(jobs, |job| {
+        let outcome = fetcher.fetch(job, report);
+        total.borrow_mut().add(&outcome);
+        report.outcome(job, &outcome);
     });
 
     let mut total = total.into_inner();

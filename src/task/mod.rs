@@ -126,6 +126,7 @@ pub fn spawn_later<T: 'static>(delay: Duration, body: impl FnOnce() -> T + 'stat
 pub struct Builder {
     name: Option<Box<str>>,
     stack_size: Option<usize>,
+    spawned_at: Option<&'static Location<'static>>,
 }
 
 impl Builder {
@@ -144,6 +145,12 @@ impl Builder {
     /// 256 KiB. Only pages that are touched cost memory, so that a large stack is cheap until it is used.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Sets where the task counts as spawned, for those who spawn on behalf of others.
+    pub(crate) fn spawned_at(mut self, place: &'static Location<'static>) -> Builder {
+        self.spawned_at = Some(place);
         self
     }
 
@@ -174,7 +181,7 @@ impl Builder {
         Spec {
             name: self.name,
             stack_size: self.stack_size.unwrap_or(crate::stack::DEFAULT_SIZE),
-            spawned_at: Location::caller(),
+            spawned_at: self.spawned_at.unwrap_or(Location::caller()),
         }
     }
 
