@@ -252,6 +252,21 @@ pub(crate) fn wait<P: Place<S>, S>(
     reason: Reason,
     deadline: Option<Instant>,
 ) -> Result<P::Payload, P::Payload> {
+    wait_after(Wakes::new(), place, lock, guard, payload, reason, deadline)
+}
+
+/// As [`wait`], and delivers `wakes` once the caller stands in line and the lock is given back: those who are told of the caller
+/// may look for it at once, in code of the user's.
+#[inline]
+pub(crate) fn wait_after<P: Place<S>, S>(
+    wakes: Wakes,
+    place: P,
+    lock: &Lock<S>,
+    guard: Guard<'_, S>,
+    payload: P::Payload,
+    reason: Reason,
+    deadline: Option<Instant>,
+) -> Result<P::Payload, P::Payload> {
     // Given back before the payload is dropped, should the next line panic.
     let mut guard = guard;
     let sleeper = Sleeper::arm();
@@ -263,6 +278,7 @@ pub(crate) fn wait<P: Place<S>, S>(
     // SAFETY: `leave` unlinks it before this frame dies.
     unsafe { leave.place.list(&mut guard).push_back(&node) };
     drop(guard);
+    drop(wakes);
 
     if claim.winner().is_some() {
         // Another thread was as quick as that.

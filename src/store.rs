@@ -114,9 +114,8 @@ impl<B: Buffer> Store<B> {
             Err(PutError::Full(item)) => {
                 // Who wants to know of an item learns of this one.
                 state.observers.tell(&mut wakes);
-                drop(wakes);
-                match line::wait(Putters(self), &self.state, state, Some(item), Reason::Other(&"room to put"), deadline)
-                {
+                let reason = Reason::Other(&"room to put");
+                match line::wait_after(wakes, Putters(self), &self.state, state, Some(item), reason, deadline) {
                     Ok(None) => Ok(()),
                     Ok(Some(item)) => Err(PutError::Closed(item)),
                     Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
