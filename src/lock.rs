@@ -38,7 +38,7 @@ const SLEEP: Duration = Duration::from_micros(50);
 
 /// A number that no other living thread has: an address in its own memory.
 #[inline]
-fn token() -> usize {
+pub(crate) fn token() -> usize {
     thread_local! {
         static PLACE: u8 = const { 0 };
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
+    (6, "future", &[]),
     (6, "net", &["io"]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
@@ -49,6 +50,7 @@ const BESIDE: &[&str] = &["testing"];
 const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
+    ("futures_core::", &["future/"]),
     ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/"]),
 ];
@@ -68,6 +70,7 @@ const UNSAFE: &[&str] = &[
     "task/mod.rs",
     "greenlet.rs",
     "scope.rs",
+    "future/signal.rs",
     "io.rs",
     "net/fd.rs",
 ];

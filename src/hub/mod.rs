@@ -51,6 +51,7 @@ pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
 pub(crate) use header::{Header, Reason, State, TaskRef};
+pub(crate) use life::call_out;
 pub(crate) use promise::Promise;
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 pub(crate) use sleeper::{Sleeper, Target, Tell, Wakes};
@@ -79,7 +80,7 @@ pub(crate) struct Hub {
     parked_on_io: Cell<usize>,
     /// Tasks that wait for an object which other threads may share.
     parked_on_shared: Cell<usize>,
-    /// Nothing may switch: the panic hook is running, or the hub itself runs a destructor of the user's.
+    /// Nothing may switch: the panic hook is running, or a waker of the user's, or the hub itself runs a destructor of the user's.
     held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
     batch: RefCell<Vec<TaskRef>>,
@@ -309,7 +310,10 @@ impl Hub {
     /// Begins a wait of the current task: gives a waiter of its first clause. To be followed by [`park`](Self::park).
     #[inline]
     pub(crate) fn arm(&self, clause: Clause) -> Waiter {
-        assert!(self.can_switch(), "greenroom: a call that has to wait, where nothing may: inside the panic hook");
+        assert!(
+            self.can_switch(),
+            "greenroom: a call that has to wait, where nothing may: inside the panic hook, or a waker"
+        );
         let task = self.current();
         let generation = task.wait.arm();
         task.waiter(generation, clause)
@@ -395,7 +399,7 @@ impl Hub {
         }
     }
 
-    /// Whether the running code may switch: not from within the panic hook.
+    /// Whether the running code may switch: not from within the panic hook, nor a waker.
     #[inline]
     pub(crate) fn can_switch(&self) -> bool {
         !self.held.get()

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use super::shared::RemoteWaker;
-use super::{Hub, Reason};
+use super::{Hub, Reason, call_out};
 use crate::waiter::Clause;
 
 /// The place for a value that another thread will put there.
@@ -14,11 +15,13 @@ struct State<T> {
     value: Option<T>,
     /// Who waits. As long as one of them does, its hub is not deadlocked (rule 7): the wakers count as handles.
     wakers: Vec<RemoteWaker>,
+    /// Of async code, which polls.
+    caller: Option<Waker>,
 }
 
 impl<T> Promise<T> {
     pub(crate) fn new() -> Promise<T> {
-        Promise(Mutex::new(State { value: None, wakers: Vec::new() }))
+        Promise(Mutex::new(State { value: None, wakers: Vec::new(), caller: None }))
     }
 
     /// Puts the value there and wakes whoever waits; gives it back if there is one already.
@@ -29,9 +32,13 @@ impl<T> Promise<T> {
         }
         state.value = Some(value);
         let wakers = std::mem::take(&mut state.wakers);
+        let caller = state.caller.take();
         drop(state);
         for waker in wakers {
             waker.wake();
+        }
+        if let Some(caller) = caller {
+            call_out(|| caller.wake());
         }
         Ok(())
     }
@@ -56,6 +63,36 @@ impl<T> Promise<T> {
             hub.park(reason, None);
             waiting.generation.set(None);
         }
+    }
+
+    /// Lets `look` see the value if it is there; else has `waker` called once it is, in place of the one before. `look` runs under
+    /// the lock: it must not park.
+    pub(crate) fn poll<R>(&self, waker: &Waker, look: impl FnOnce(&mut T) -> R) -> Poll<R> {
+        let mut state = self.lock();
+        if let Some(value) = &mut state.value {
+            return Poll::Ready(look(value));
+        }
+        if state.caller.as_ref().is_some_and(|caller| caller.will_wake(waker)) {
+            return Poll::Pending;
+        }
+        drop(state);
+
+        // Cloned and dropped outside the lock: both are code of the user's. So it is declared before the guard.
+        let mut caller = Some(waker.clone());
+        let mut state = self.lock();
+        match &mut state.value {
+            Some(value) => Poll::Ready(look(value)),
+            None => {
+                std::mem::swap(&mut state.caller, &mut caller);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Takes back what a poll has asked for.
+    pub(crate) fn unwatch(&self) {
+        let caller = self.lock().caller.take();
+        drop(caller);
     }
 
     /// What is done under the lock does not panic; and if `look` did, the value is still whole.

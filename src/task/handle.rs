@@ -70,7 +70,7 @@ impl<T> JoinHandle<T> {
         if !self.is_finished() {
             super::wait_for_end(self.task.header(), None);
         }
-        self.result()
+        self.take_result()
     }
 
     /// Waits no longer than `timeout`; gives the handle back if the task has not ended by then.
@@ -100,7 +100,7 @@ impl<T> JoinHandle<T> {
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, JoinHandle<T>> {
         if self.is_finished() || super::wait_for_end(self.task.header(), clock::deadline_after(timeout)) {
-            Ok(self.result())
+            Ok(self.take_result())
         } else {
             Err(self)
         }
@@ -135,16 +135,23 @@ impl<T> JoinHandle<T> {
         self.task().link(f)
     }
 
+    /// The result of a task that has ended.
     #[inline]
-    fn result(self) -> Result<T, JoinError> {
-        self.task.take().expect("an ended task has left its result to its only handle")
+    #[track_caller]
+    pub(crate) fn take_result(&self) -> Result<T, JoinError> {
+        self.task.take().expect(super::TAKEN)
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         // Before the end: the task drops the result itself. After it: the result is ours to drop.
-        self.task.header().attached.set(false);
+        let header = self.task.header();
+        header.attached.set(false);
+        if header.has_extra() {
+            let waker = header.peek_extra(|extra| extra.waker.take());
+            drop(waker);
+        }
         drop(self.task.take());
     }
 }

@@ -391,6 +391,9 @@ fn wait_for_end(header: &Header, deadline: Option<Instant>) -> bool {
     true
 }
 
+/// Where a handle is asked for what its poll has given.
+const TAKEN: &str = "greenroom: a task's result is given once, and a poll of its handle has given it already";
+
 /// Why there is no kill where nothing unwinds (rule 11).
 const NO_KILL: &str = "greenroom: a task that has begun can only be killed by unwinding, and this program is built with panic = \"abort\"";
 

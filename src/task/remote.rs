@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use super::Builder;
 use crate::error::JoinError;
@@ -111,7 +112,12 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         let result = self.packet.result.wait(Reason::Other(&"a task on another thread"), Option::take);
-        result.expect("the only handle takes the result once")
+        result.expect(super::TAKEN)
+    }
+
+    /// Gives the result if the task has ended; else `waker` is called when it does, in place of the one before.
+    pub(crate) fn poll_result(&self, waker: &Waker) -> Poll<Result<T, JoinError>> {
+        self.packet.result.poll(waker, Option::take).map(|result| result.expect(super::TAKEN))
     }
 
     /// Whether the task has ended.
@@ -135,6 +141,12 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
             Stage::Runs(task) => self.remote.kill(task),
             Stage::Sent | Stage::Doomed => *stage = Stage::Doomed,
         }
+    }
+}
+
+impl<T> Drop for RemoteJoinHandle<T> {
+    fn drop(&mut self) {
+        self.packet.result.unwatch();
     }
 }
 
