@@ -6,6 +6,7 @@
 //! All of it is first come, first served: who waits gets what he waits for before anybody who comes later. A task that is killed
 //! while it waits, or whose time runs out, leaves no trace; what it had been given just then goes to the next.
 
+pub mod mpsc;
 mod mutex;
 mod poison;
 mod raw;
