@@ -16,6 +16,7 @@ use std::time::Instant;
 use crate::hub::{Hub, Reason, Tell, Wakes};
 use crate::line::{self, Choice, List, Observers, Place, Taker};
 use crate::lock::{Guard, Lock};
+use crate::task::Waitable;
 
 /// The order in which items come out.
 pub(crate) trait Buffer {
@@ -250,6 +251,16 @@ impl<B: Buffer> Store<B> {
 
     pub(crate) fn unfinished(&self) -> usize {
         self.state.lock().unfinished
+    }
+}
+
+impl<B: Buffer> Waitable for Store<B> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.unwatch(key);
     }
 }
 

@@ -18,6 +18,7 @@ use std::thread;
 use common::{Count, EVER, Log, MS, OnDrop, check, fail, in_child, panic_of, soon, stderr};
 use greenroom::future::{FusedStream, Stream, block_on};
 use greenroom::generator::{Generator, Yielder};
+use greenroom::sync::mpsc as channels;
 use greenroom::{
     HubHandle, JoinError, current, idle, joinall, park, park_timeout, shield, sleep, spawn, timeout, yield_now,
 };
@@ -254,7 +255,7 @@ fn a_future_that_wakes_itself_for_ever_can_be_ended() {
         let spins = spawn(|| {
             block_on(async {
                 loop {
-                    turn().await
+                    turn().await;
                 }
             })
         });
@@ -263,7 +264,7 @@ fn a_future_that_wakes_itself_for_ever_can_be_ended() {
         assert!(
             timeout(MS, || block_on(async {
                 loop {
-                    turn().await
+                    turn().await;
                 }
             }))
             .is_err()
@@ -1032,6 +1033,117 @@ fn a_generator_is_a_stream_whose_body_parks_the_whole_task() {
         assert!(!task.is_finished());
         gate.open();
         assert_eq!(task.join().unwrap(), [1, 2]);
+    });
+}
+
+#[test]
+fn a_receiver_is_a_stream_from_tasks_threads_and_hubs() {
+    check(|| {
+        for bound in [0, 1, 100] {
+            let (sender, mut receiver) = channels::sync_channel(bound);
+            let (theirs, there) = (sender.clone(), sender.clone());
+            let native = thread::spawn(move || (0..500).for_each(|n| theirs.send(n).unwrap()));
+            let hub = thread::spawn(move || {
+                let tasks = (0..5).map(|_| {
+                    let sender = there.clone();
+                    spawn(move || (0..100).for_each(|n| sender.send(n).unwrap()))
+                });
+                joinall(tasks).into_iter().for_each(Result::unwrap);
+            });
+            let task = spawn(move || (0..500).for_each(|n| sender.send(n).unwrap()));
+            let (mut count, mut sum) = (0, 0);
+            block_on(async {
+                while let Some(n) = next(&mut receiver).await {
+                    count += 1;
+                    sum += n;
+                }
+            });
+            assert_eq!((count, sum), (1500, 2 * (499 * 500 / 2) + 5 * (99 * 100 / 2)));
+            task.join().unwrap();
+            native.join().unwrap();
+            hub.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_receivers_stream_keeps_one_request_the_last_and_takes_it_back() {
+    check(|| {
+        let (first, second) = (Arc::new(Calls::default()), Arc::new(Calls::default()));
+        let (one, two) = (Waker::from(first.clone()), Waker::from(second.clone()));
+        let (sender, mut receiver) = channels::channel();
+        let mut poll = |waker| Pin::new(&mut receiver).poll_next(&mut Context::from_waker(waker));
+        for _ in 0..100 {
+            assert!(poll(&one).is_pending());
+        }
+        let kept = Arc::strong_count(&first);
+        assert!(kept <= 4, "{kept}");
+        assert!(poll(&two).is_pending());
+        assert_eq!(Arc::strong_count(&first), 2);
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        assert_eq!((first.get(), second.get()), (0, 1), "each request is told once");
+        assert_eq!(poll(&two), Poll::Ready(Some(1)));
+        assert_eq!(Arc::strong_count(&second), 2);
+        // Another takes what it was told of.
+        assert_eq!(poll(&two), Poll::Ready(Some(2)));
+        assert!(poll(&two).is_pending());
+        sender.send(3).unwrap();
+        assert_eq!(second.get(), 2);
+        assert_eq!(poll(&two), Poll::Ready(Some(3)));
+        assert!(poll(&two).is_pending());
+        drop(sender);
+        assert_eq!(second.get(), 3);
+        assert_eq!(poll(&two), Poll::Ready(None));
+        assert_eq!(poll(&two), Poll::Ready(None));
+
+        // Dropped while it waits, it tells nobody.
+        let (sender, mut receiver) = channels::channel::<()>();
+        assert!(Pin::new(&mut receiver).poll_next(&mut Context::from_waker(&one)).is_pending());
+        drop(receiver);
+        assert_eq!((first.get(), Arc::strong_count(&first)), (0, 2));
+        assert!(sender.send(()).is_err());
+    });
+}
+
+#[test]
+fn a_streams_waker_may_use_the_channel_that_calls_it() {
+    check(|| {
+        struct Sends(channels::SyncSender<u32>, AtomicUsize);
+        impl Wake for Sends {
+            fn wake(self: Arc<Self>) {
+                assert!(self.0.try_send(0).is_err(), "the channel has no room");
+                self.1.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        // One that waits for room tells of itself.
+        let (sender, mut receiver) = channels::sync_channel(0);
+        let sends = Arc::new(Sends(sender.clone(), AtomicUsize::new(0)));
+        let waker = Waker::from(sends.clone());
+        assert!(Pin::new(&mut receiver).poll_next(&mut Context::from_waker(&waker)).is_pending());
+        let task = spawn(move || sender.send(5).unwrap());
+        yield_now();
+        assert_eq!(sends.1.load(Ordering::SeqCst), 1);
+        assert_eq!(Pin::new(&mut receiver).poll_next(&mut Context::from_waker(&waker)), Poll::Ready(Some(5)));
+        task.join().unwrap();
+    });
+}
+
+#[test]
+fn a_kill_in_a_stream_takes_its_request_back() {
+    check(|| {
+        let (sender, receiver) = channels::channel::<u32>();
+        let receiver = Rc::new(Mutex::new(receiver));
+        let theirs = receiver.clone();
+        let task = spawn(move || {
+            let mut receiver = theirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            block_on(next(&mut *receiver))
+        });
+        yield_now();
+        task.kill();
+        sender.send(1).unwrap();
+        let mut receiver = receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        assert_eq!(block_on(next(&mut *receiver)), Some(1));
     });
 }
 

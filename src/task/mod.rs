@@ -17,6 +17,7 @@ mod park;
 mod remote;
 mod run;
 mod wait;
+mod watch;
 
 pub use handle::JoinHandle;
 pub use join::{joinall, killall, try_joinall};
@@ -24,6 +25,7 @@ pub use park::{Unparker, idle, park, park_timeout, yield_now};
 pub use remote::{HubHandle, RemoteJoinHandle};
 pub use run::run;
 pub use wait::{IWait, Waitable, iwait, wait};
+pub(crate) use watch::Watch;
 
 /// A task, without its result: to name it, kill it, unpark it, or watch for its end.
 ///
