@@ -1,10 +1,11 @@
 //! A value that comes once, from any thread, for any number of tasks of any hub.
 
 use std::cell::Cell;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use super::shared::RemoteWaker;
+use super::sleeper::Parker;
 use super::{Hub, Reason, call_out};
 use crate::waiter::Clause;
 
@@ -15,13 +16,15 @@ struct State<T> {
     value: Option<T>,
     /// Who waits. As long as one of them does, its hub is not deadlocked (rule 7): the wakers count as handles.
     wakers: Vec<RemoteWaker>,
+    /// Threads without a hub, which wait.
+    natives: Vec<Arc<Parker>>,
     /// Of async code, which polls.
     caller: Option<Waker>,
 }
 
 impl<T> Promise<T> {
     pub(crate) fn new() -> Promise<T> {
-        Promise(Mutex::new(State { value: None, wakers: Vec::new(), caller: None }))
+        Promise(Mutex::new(State { value: None, wakers: Vec::new(), natives: Vec::new(), caller: None }))
     }
 
     /// Puts the value there and wakes whoever waits; gives it back if there is one already.
@@ -32,11 +35,13 @@ impl<T> Promise<T> {
         }
         state.value = Some(value);
         let wakers = std::mem::take(&mut state.wakers);
+        let natives = std::mem::take(&mut state.natives);
         let caller = state.caller.take();
         drop(state);
         for waker in wakers {
             waker.wake();
         }
+        natives.iter().for_each(|native| native.unpark());
         if let Some(caller) = caller {
             call_out(|| caller.wake());
         }
@@ -47,15 +52,22 @@ impl<T> Promise<T> {
         self.lock().value.is_some()
     }
 
-    /// Parks until the value is there, and lets `look` see it. `look` runs under the lock: it must not park.
+    /// Parks until the value is there, and lets `look` see it; a thread without a hub stops, and gets none. `look` runs under the
+    /// lock: it must not park.
     pub(crate) fn wait<R>(&self, reason: Reason, look: impl FnOnce(&mut T) -> R) -> R {
         let waiting = Waiting { promise: self, generation: Cell::new(None) };
         loop {
-            let hub = Hub::here();
             let mut state = self.lock();
             if let Some(value) = &mut state.value {
                 return look(value);
             }
+            let Some(hub) = Hub::get() else {
+                let parker = Parker::here();
+                state.natives.push(parker.clone());
+                drop(state);
+                parker.park(None, || self.is_kept());
+                continue;
+            };
             let generation = hub.arm(Clause(0)).generation;
             waiting.generation.set(Some(generation));
             state.wakers.push(hub.remote_waker(Clause(0)));

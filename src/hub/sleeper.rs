@@ -58,18 +58,8 @@ impl Sleeper {
     pub(crate) fn arm() -> Sleeper {
         match Hub::get() {
             Some(hub) => Sleeper::Task { hub, generation: hub.arm(Clause(0)).generation },
-            None => Sleeper::native(),
+            None => Sleeper::Native(Parker::here()),
         }
-    }
-
-    #[cold]
-    fn native() -> Sleeper {
-        thread_local! {
-            static PARKER: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
-        }
-        // In the thread's last destructors it has none of its own any more.
-        let parker = PARKER.try_with(|parker| parker.borrow_mut().get_or_insert_default().clone());
-        Sleeper::Native(parker.unwrap_or_default())
     }
 
     /// How others wake this wait; `clause` is for the owner to tell what did.
@@ -203,7 +193,18 @@ pub(crate) struct Parker {
 }
 
 impl Parker {
-    fn park(&self, deadline: Option<Instant>, over: impl Fn() -> bool) -> Outcome {
+    /// That of the calling thread.
+    #[cold]
+    pub(crate) fn here() -> Arc<Parker> {
+        thread_local! {
+            static PARKER: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
+        }
+        // In the thread's last destructors it has none of its own any more.
+        let parker = PARKER.try_with(|parker| parker.borrow_mut().get_or_insert_default().clone());
+        parker.unwrap_or_default()
+    }
+
+    pub(super) fn park(&self, deadline: Option<Instant>, over: impl Fn() -> bool) -> Outcome {
         let mut turn = self.lock();
         while !over() {
             let Some(deadline) = deadline else {
@@ -219,7 +220,7 @@ impl Parker {
         Outcome::Fired(Clause(0))
     }
 
-    fn unpark(&self) {
+    pub(super) fn unpark(&self) {
         // What `over` looks at was written before: the owner has seen it, or is in its wait by now.
         drop(self.lock());
         self.changed.notify_one();
