@@ -1130,6 +1130,30 @@ fn a_streams_waker_may_use_the_channel_that_calls_it() {
 }
 
 #[test]
+fn a_streams_waker_that_panics_stops_no_sender() {
+    check(|| {
+        for kind in [Bomb::Wake, Bomb::Drop] {
+            let (sender, mut receiver) = channels::sync_channel(0);
+            let waker = bomb(kind);
+            assert!(Pin::new(&mut receiver).poll_next(&mut Context::from_waker(&waker)).is_pending());
+            // Another waits besides, and is woken whatever the stream's waker does.
+            let receiver = Rc::new(receiver);
+            let theirs = receiver.clone();
+            let looks = spawn(move || greenroom::wait([&*theirs], None, None).len());
+            yield_now();
+            let theirs = sender.clone();
+            let sends = spawn(move || theirs.send(1));
+            assert_eq!(looks.join().unwrap(), 1);
+            assert_eq!(receiver.try_recv(), Ok(1));
+            assert_eq!(sends.join().unwrap(), Ok(()));
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(Rc::into_inner(receiver))));
+            assert_eq!(dropped.is_err(), kind == Bomb::Drop);
+            assert!(sender.send(2).is_err(), "it is closed");
+        }
+    });
+}
+
+#[test]
 fn a_kill_in_a_stream_takes_its_request_back() {
     check(|| {
         let (sender, receiver) = channels::channel::<u32>();

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::header::Reason;
 use super::shared::{Message, RemoteTask, Shared};
-use super::{Hub, Outcome};
+use super::{Hub, Outcome, call_out};
 use crate::clock;
 use crate::waiter::{Clause, Waiter};
 
@@ -170,7 +170,8 @@ impl Wakes {
                     let _gone = shared.send(Message::Fire(task, generation, clause));
                 }
                 Wake::Native(parker) => parker.unpark(),
-                Wake::Tell(tell) => tell(),
+                // A stream's leads to a waker of the user's, which may be dropped here too.
+                Wake::Tell(tell) => call_out(move || tell()),
             }
         }
     }

@@ -364,7 +364,7 @@ impl<T> Receiver<T> {
             }
             item => item.ok(),
         };
-        self.watch.clear(store);
+        drop(self.watch.take(store));
         Poll::Ready(item)
     }
 }
@@ -379,7 +379,7 @@ fn charge() {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.watch.clear(&self.chan.store);
+        let _waker = self.watch.take(&self.chan.store);
         self.chan.store.close();
         // Their destructors are the user's, and may use the channel: not under its lock.
         let left = mem::replace(&mut self.chan.store.lock().buffer, Fifo::new());

@@ -12,6 +12,8 @@ use crate::hub::TaskRc;
 
 /// Owns the result of a task; dropping it detaches the task, which goes on.
 ///
+/// For async code on the task's thread it is a future: see [`future`](crate::future).
+///
 /// A handle stays on its thread, as the task does. For one that does not, see
 /// [`HubHandle::spawn`](crate::HubHandle::spawn).
 ///
@@ -148,10 +150,8 @@ impl<T> Drop for JoinHandle<T> {
         // Before the end: the task drops the result itself. After it: the result is ours to drop.
         let header = self.task.header();
         header.attached.set(false);
-        if header.has_extra() {
-            let waker = header.peek_extra(|extra| extra.waker.take());
-            drop(waker);
-        }
+        // Dropped last: it is the user's.
+        let _waker = header.peek_extra(|extra| extra.waker.take());
         drop(self.task.take());
     }
 }

@@ -90,13 +90,16 @@ impl Builder {
 }
 
 /// Owns the result of a task on another thread's hub; can be moved between threads. Dropping it detaches the task.
+///
+/// For async code, on any thread, it is a future: see [`future`](crate::future).
 pub struct RemoteJoinHandle<T> {
     packet: Arc<Packet<T>>,
     remote: Remote,
 }
 
 impl<T: Send + 'static> RemoteJoinHandle<T> {
-    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile.
+    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile; a thread that has none
+    /// stops, and gets none.
     ///
     /// # Switching
     ///

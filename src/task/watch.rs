@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Waitable;
-use crate::hub::{Tell, call_out};
+use crate::hub::Tell;
 
 /// The request of one stream, if it waits.
 pub(crate) struct Watch(Option<Request>);
 
-struct Request {
+pub(crate) struct Request {
     waker: Waker,
     /// Calls a clone of it.
     ready: Tell,
@@ -31,7 +31,7 @@ impl Watch {
             old => {
                 drop(old);
                 let theirs = waker.clone();
-                let ready: Tell = Arc::new(move || call_out(|| theirs.wake_by_ref()));
+                let ready: Tell = Arc::new(move || theirs.wake_by_ref());
                 Request { waker: waker.clone(), ready, key: None }
             }
         };
@@ -39,17 +39,19 @@ impl Watch {
         self.0 = Some(request);
     }
 
-    /// Takes the request back, if there is one.
-    pub(crate) fn clear(&mut self, object: &impl Waitable) {
-        drop(self.take(object));
-    }
-
-    fn take(&mut self, object: &impl Waitable) -> Option<Request> {
+    /// Takes the request back, if there is one. What it gives holds a waker of the user's: to be dropped last.
+    pub(crate) fn take(&mut self, object: &impl Waitable) -> Option<Request> {
         let mut request = self.0.take()?;
         if let Some(key) = request.key.take() {
             object.unwatch(key);
         }
         Some(request)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").finish_non_exhaustive()
     }
 }
 
