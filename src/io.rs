@@ -30,10 +30,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::{Hub, Outcome, Reason};
+use crate::hub::{Hub, Outcome, Reason, Tell};
 use crate::reactor::{self, Entry, Side};
 use crate::sys;
-use crate::waiter::{Clause, End};
+use crate::waiter::{Clause, End, Waiter};
 
 /// Which way a call moves bytes: the waiters of each direction queue apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,99 @@ pub(crate) struct Source<S: AsFd> {
     /// The descriptor's life began outside: whether the poller knows it has to be asked, once.
     unverified: AtomicBool,
     mode: Arc<Mode>,
+}
+
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net).
+pub trait Pollable {
+    #[doc(hidden)]
+    fn awaited(&self) -> Awaited<'_>;
+}
+
+macro_rules! pointers {
+    ($($pointer:ty),*) => {$(
+        impl<P: Pollable + ?Sized> Pollable for $pointer {
+            fn awaited(&self) -> Awaited<'_> {
+                (**self).awaited()
+            }
+        }
+    )*};
+}
+
+pointers!(&P, Box<P>, Rc<P>, Arc<P>);
+
+/// A descriptor in the hands of those who wait for it.
+#[doc(hidden)]
+pub struct Awaited<'a>(pub(crate) &'a dyn Awaitable);
+
+impl std::fmt::Debug for Awaited<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Awaited").finish_non_exhaustive()
+    }
+}
+
+/// A descriptor that is one of several things to wait for.
+pub(crate) trait Awaitable {
+    /// Whether a call in this direction would not block (poll(2)); yes also where it would fail.
+    fn is_ready(&self, direction: Direction) -> bool;
+
+    /// Stands in the direction's queue with `waiter` while `inner` runs, which parks for this and other things. False, and
+    /// `inner` is not run: it is ready now.
+    fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool>;
+
+    /// Has `ready` called once a call in this direction may not block: now, if that is so. Else gives a key to take it back.
+    fn watch(&self, direction: Direction, ready: &Tell) -> Option<u64>;
+
+    fn unwatch(&self, direction: Direction, key: u64);
+}
+
+impl<S: AsFd> Awaitable for Source<S> {
+    fn is_ready(&self, direction: Direction) -> bool {
+        self.is_ready_now(direction)
+    }
+
+    fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool> {
+        /// Who was woken for the descriptor and does not use it passes the turn on.
+        struct PassOn<'a>(&'a Side, &'static Hub);
+        impl Drop for PassOn<'_> {
+            fn drop(&mut self) {
+                if self.0.ready.get() {
+                    self.0.waiters.offer(|waiter| self.1.fire(waiter));
+                }
+            }
+        }
+        let hub = Hub::try_here()?;
+        let entry = self.entry_or_register(hub)?;
+        let side = entry.side(direction);
+        // What comes from here on makes a new edge; what came before is seen now.
+        if self.is_ready_now(direction) {
+            return Ok(false);
+        }
+        side.ready.set(false);
+        let _pass_on = PassOn(side, hub);
+        side.waiters.while_linked(waiter, End::Back, || hub.on_outside(inner));
+        Ok(true)
+    }
+
+    fn watch(&self, direction: Direction, ready: &Tell) -> Option<u64> {
+        // What cannot be waited for is a matter for the call that comes next.
+        let entry = Hub::try_here().and_then(|hub| self.entry_or_register(hub)).ok();
+        match entry {
+            Some(entry) if !self.is_ready_now(direction) => {
+                entry.side(direction).ready.set(false);
+                Some(entry.side(direction).watch(ready.clone()))
+            }
+            _ => {
+                ready();
+                None
+            }
+        }
+    }
+
+    fn unwatch(&self, direction: Direction, key: u64) {
+        if let Some(entry) = Hub::get().and_then(|hub| self.entry(hub)) {
+            entry.side(direction).unwatch(key);
+        }
+    }
 }
 
 /// How the open file behind a descriptor behaves; shared by its clones, as the kernel shares it.
@@ -261,16 +354,24 @@ impl<S: AsFd> Source<S> {
                 }
             };
         };
-        let entry = match self.entry(hub) {
-            Some(entry) => entry,
-            None => self.register(hub)?,
-        };
+        let entry = self.entry_or_register(hub)?;
         while !entry.side(direction).ready.get() {
             if !self.park_until(hub, &entry, direction, deadline, End::Back)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// As in [`Awaitable`].
+    fn is_ready_now(&self, direction: Direction) -> bool {
+        loop {
+            match sys::poll_fd(self.fd(), direction.poll_events(), Some(Duration::ZERO)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+                Ok(ready) => return ready,
+            }
+        }
     }
 
     /// Parks until the descriptor may be ready, or the direction's own timeout, counted from the first park, runs out.
@@ -304,7 +405,7 @@ impl<S: AsFd> Source<S> {
         };
         let waiter = hub.arm(Clause(0));
         let side = entry.side(direction);
-        let outcome = side.waiters.while_linked(waiter, place, || hub.on_io(|| hub.park(reason, deadline)));
+        let outcome = side.waiters.while_linked(waiter, place, || hub.on_outside(|| hub.park(reason, deadline)));
         if entry.closed.get() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -318,6 +419,10 @@ impl<S: AsFd> Source<S> {
             return None;
         }
         hub.entry(self.fd(), self.generation)
+    }
+
+    fn entry_or_register(&self, hub: &Hub) -> io::Result<Rc<Entry>> {
+        self.entry(hub).map_or_else(|| self.register(hub), Ok)
     }
 
     #[cold]

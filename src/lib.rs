@@ -29,9 +29,15 @@
 //! | make tasks that borrow | [`scope()`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
+//! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
 //! | end a program with all its tasks | [`run`] |
+//! | share between tasks and threads | [`sync`], [`queue`] |
+//! | wait for one of several things | [`select!`], [`wait()`], [`iwait`] |
+//! | bound how many tasks run at once | [`pool`] |
+//! | call what stops a thread | [`offload()`] |
+//! | drive a future | [`future`] |
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
 //! | have values for each task | [`task_local!`] |
 //! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |
@@ -44,14 +50,16 @@
 //! - A task stays on its thread, and all tasks of a thread take turns. They share `Rc` and `Cell`; what parks a task says so
 //!   under *Switching*, and between two such calls nobody else runs.
 //! - What blocks in `std` stops the thread with all its tasks: `std::net`, `thread::sleep`, a full or empty `mpsc` channel, a
-//!   contended `Mutex`, a `Condvar`, joining a thread. Files do so too, for as long as a disk takes.
+//!   contended `Mutex`, a `Condvar`, joining a thread. [`net`], [`sleep`] and [`sync`] have what parks only the task. Files
+//!   stop the thread for as long as a disk takes; [`offload()`] helps.
 //! - A task that is killed, or whose time runs out, unwinds: its destructors run. With `panic = "abort"` both refuse.
 //! - A task that is left when its thread ends is killed then and waited for; thread-locals that were first used after the
 //!   thread's hub was made may be gone by that time, and [`run`] ends tasks before. On the main thread, tasks that are left
 //!   stop with the process.
 //! - `thread::panicking` counts for the thread: it is true in one task while another is parked in its unwind.
 //! - A stack is 256 KiB; an overflow ends the process and names the task.
-//! - A root that waits for what cannot come any more panics with a list of all tasks and what they wait for.
+//! - A root that waits for what cannot come any more panics with a list of all tasks and what they wait for. Where a task waits for
+//!   what other threads may share (a lock, a queue), that can be told only when no other thread is left.
 //!
 //! # Features and platforms
 //!
@@ -64,12 +72,17 @@ pub mod greenlet;
 mod io;
 mod local;
 pub mod net;
+pub mod offload;
+pub mod os;
 mod scope;
+pub mod select;
 pub mod sync;
 mod task;
 mod time;
 
+mod gate;
 mod line;
+mod promise;
 mod store;
 
 mod hub;
@@ -90,6 +103,7 @@ mod sys;
 
 pub use error::{AccessError, Elapsed, JoinError};
 pub use local::LocalKey;
+pub use offload::offload;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use task::{
     Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, current, idle,

@@ -120,6 +120,12 @@ impl<N> List<N> {
         loop {
             // SAFETY: Q1: a linked node's frame is alive.
             let node = unsafe { at.as_ref() }?;
+            // SAFETY: Q1: a linked node's owner is still in its wait.
+            if unsafe { node.target.is_abandoned() } {
+                at = node.next.get();
+                self.unlink(node);
+                continue;
+            }
             if taker.is(node.claim) {
                 // Nobody serves himself.
                 at = node.next.get();
@@ -243,7 +249,9 @@ impl<N> Node<N> {
 ///
 /// `guard` is the lock's, under which nothing was found; it is given back before the switch. If the caller is cancelled, the
 /// place says what becomes of the object.
-#[inline]
+///
+/// Inlined, so that no return has to be predicted across the switch: see `Hub::park`.
+#[inline(always)]
 pub(crate) fn wait<P: Place<S>, S>(
     place: P,
     lock: &Lock<S>,
@@ -252,20 +260,20 @@ pub(crate) fn wait<P: Place<S>, S>(
     reason: Reason,
     deadline: Option<Instant>,
 ) -> Result<P::Payload, P::Payload> {
-    wait_after(Wakes::new(), place, lock, guard, payload, reason, deadline)
+    wait_after(place, lock, guard, payload, reason, deadline, drop)
 }
 
-/// As [`wait`], and delivers `wakes` once the caller stands in line and the lock is given back: those who are told of the caller
-/// may look for it at once, in code of the user's.
+/// As [`wait`]; `joined` is given the lock when the caller stands in line, to give it back, and may do what must not be done
+/// earlier. It does not switch.
 #[inline]
-pub(crate) fn wait_after<P: Place<S>, S>(
-    wakes: Wakes,
+pub(crate) fn wait_after<'a, P: Place<S>, S>(
     place: P,
     lock: &Lock<S>,
-    guard: Guard<'_, S>,
+    guard: Guard<'a, S>,
     payload: P::Payload,
     reason: Reason,
     deadline: Option<Instant>,
+    joined: impl FnOnce(Guard<'a, S>),
 ) -> Result<P::Payload, P::Payload> {
     // Given back before the payload is dropped, should the next line panic.
     let mut guard = guard;
@@ -277,8 +285,7 @@ pub(crate) fn wait_after<P: Place<S>, S>(
     let leave = Leave { place, lock, node: &node, claim: &claim, payload: &payload, left: Cell::new(false) };
     // SAFETY: `leave` unlinks it before this frame dies.
     unsafe { leave.place.list(&mut guard).push_back(&node) };
-    drop(guard);
-    drop(wakes);
+    joined(guard);
 
     if claim.winner().is_some() {
         // Another thread was as quick as that.
@@ -431,6 +438,11 @@ impl Observers {
         Observers { list: Vec::new(), last: 0 }
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Gives the key to take it back.
     pub(crate) fn add(&mut self, tell: Tell) -> u64 {
         self.last += 1;
@@ -448,6 +460,13 @@ impl Observers {
     /// Has everybody told.
     #[inline]
     pub(crate) fn tell(&mut self, wakes: &mut Wakes) {
+        if !self.list.is_empty() {
+            self.tell_all(wakes);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&mut self, wakes: &mut Wakes) {
         for (_, tell) in self.list.drain(..) {
             wakes.tell(tell);
         }

@@ -20,9 +20,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -50,6 +52,23 @@ pub(crate) struct Reactor {
     entries: RefCell<Vec<Option<Rc<Entry>>>>,
 }
 
+/// The table of descriptor numbers, held while the process forks.
+pub(crate) struct Table(MutexGuard<'static, Vec<Number>>);
+
+/// Holds the table, so that no other thread has it halfway through a change when the process forks.
+pub(crate) fn hold_table() -> Table {
+    Table(numbers())
+}
+
+impl Table {
+    /// In the child: the pollers that descriptors are registered with are the parent's, and not to be touched.
+    pub(crate) fn forget_pollers(mut self) {
+        for number in self.0.iter_mut() {
+            number.peers.clear();
+        }
+    }
+}
+
 /// What other threads may touch of a reactor: they ring it, and take descriptors out of it.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -68,7 +87,6 @@ pub(crate) struct Entry {
 }
 
 /// One direction of a descriptor.
-#[derive(Debug)]
 pub(crate) struct Side {
     /// A call in this direction may succeed.
     pub(crate) ready: Cell<bool>,
@@ -76,7 +94,12 @@ pub(crate) struct Side {
     pub(crate) hung_up: Cell<bool>,
     /// Who waits, first come first served.
     pub(crate) waiters: WaitQueue,
+    /// Who wants to be told, once, and may wait for other things too.
+    watchers: RefCell<Vec<(u64, Watcher)>>,
 }
+
+/// Something to be called when a descriptor is ready; it does no more than note that.
+pub(crate) type Watcher = Arc<dyn Fn() + Send + Sync>;
 
 /// A hub, as seen by a thread that closes a descriptor registered there.
 pub(crate) trait Peer: Send + Sync {
@@ -96,6 +119,13 @@ impl Reactor {
             entries: RefCell::new(Vec::new()),
         };
         Ok((reactor, Link { registry, doorbell }))
+    }
+
+    /// In a forked child: takes the poller of a new reactor. The old one is the parent's, and so are those who wait there: none of
+    /// them is ever woken here.
+    pub(crate) fn renew(&self, new: Reactor) {
+        let _old = self.poll.replace(new.poll.into_inner());
+        let _waited_for_by_the_dead = ManuallyDrop::new(self.entries.take());
     }
 
     /// Waits up to `timeout` (`None`: for ever) for events and offers each woken waiter to `fire`, which says whether
@@ -240,13 +270,41 @@ impl Entry {
                 fire(waiter);
                 false
             });
+            side.tell_watchers();
         }
     }
 }
 
 impl Side {
     fn new() -> Side {
-        Side { ready: Cell::new(false), hung_up: Cell::new(false), waiters: WaitQueue::new() }
+        Side {
+            ready: Cell::new(false),
+            hung_up: Cell::new(false),
+            waiters: WaitQueue::new(),
+            watchers: RefCell::default(),
+        }
+    }
+
+    /// Has `watcher` called when the next edge comes, or the descriptor is closed. Gives the key to take it back.
+    pub(crate) fn watch(&self, watcher: Watcher) -> u64 {
+        // One in the whole process: the other hub's side of the same descriptor must not take it for its own.
+        static KEYS: AtomicU64 = AtomicU64::new(0);
+        let key = KEYS.fetch_add(1, Ordering::Relaxed);
+        self.watchers.borrow_mut().push((key, watcher));
+        key
+    }
+
+    pub(crate) fn unwatch(&self, key: u64) {
+        self.watchers.borrow_mut().retain(|(other, _)| *other != key);
+    }
+
+    fn tell_watchers(&self) {
+        if self.watchers.borrow().is_empty() {
+            return;
+        }
+        for (_, watcher) in self.watchers.take() {
+            watcher();
+        }
     }
 
     fn now_ready(&self, hung_up: bool, fire: impl FnMut(Waiter) -> bool) {
@@ -255,6 +313,13 @@ impl Side {
             self.hung_up.set(true);
         }
         self.waiters.offer(fire);
+        self.tell_watchers();
+    }
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Side").field("ready", &self.ready).finish_non_exhaustive()
     }
 }
 

@@ -7,10 +7,11 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::time::Duration;
 
 use crate::error::{JoinError, message_of};
-use crate::hub::{Cancelled, Frame, Hub};
-use crate::task::{Builder, JoinHandle, Task};
+use crate::hub::{Cancelled, Frame, Hub, Tell};
+use crate::task::{Builder, JoinHandle, Task, Waitable};
 
 /// Runs `f`, which can spawn tasks that borrow, and waits for them all.
 ///
@@ -251,6 +252,19 @@ impl<T> ScopedJoinHandle<'_, T> {
         self.handle.join().flatten()
     }
 
+    /// Waits no longer than `timeout`: see [`JoinHandle::join_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the time ran out. Inside, as [`join`](Self::join).
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
+        match self.handle.join_timeout(timeout) {
+            Ok(result) => Ok(result.flatten()),
+            Err(handle) => Err(ScopedJoinHandle { handle, scope: PhantomData }),
+        }
+    }
+
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()
@@ -267,10 +281,36 @@ impl<T> ScopedJoinHandle<'_, T> {
         self.handle.kill();
     }
 
+    /// Ends the task and waits up to `timeout`; says whether it has ended: see [`Task::kill_timeout`].
+    #[track_caller]
+    pub fn kill_timeout(&self, timeout: Duration) -> bool {
+        self.handle.kill_timeout(timeout)
+    }
+
     /// Ends the task, without waiting: see [`Task::kill_nowait`].
     #[track_caller]
     pub fn kill_nowait(&self) {
         self.handle.kill_nowait();
+    }
+}
+
+impl<T> Waitable for ScopedJoinHandle<'_, T> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.handle.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.handle.unwatch(key);
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+impl<T> From<&ScopedJoinHandle<'_, T>> for Task {
+    fn from(handle: &ScopedJoinHandle<'_, T>) -> Task {
+        handle.task()
     }
 }
 

@@ -97,32 +97,54 @@ impl<B: Buffer> Store<B> {
     }
 
     /// Puts an item, and waits for that up to the deadline.
-    #[inline]
+    ///
+    /// Inlined, like [`get`](Self::get), so that no return has to be predicted across the switch: see `Hub::park`.
+    #[inline(always)]
     pub(crate) fn put(&self, item: B::Item, deadline: Option<Instant>) -> Result<(), PutError<B::Item>> {
-        let mut wakes = Wakes::new();
-        let mut state = self.state.lock();
-        let rendezvous = state.capacity == 0;
-        match state.accept(item, Taker::Free, &mut wakes) {
-            Ok(()) => {
-                drop(state);
-                drop(wakes);
-                if rendezvous {
-                    // Whoever was given it has his turn first: received, then sent.
-                    crate::task::yield_now();
-                }
-                Ok(())
-            }
-            Err(PutError::Full(item)) => {
-                // Who wants to know of an item learns of this one.
-                state.observers.tell(&mut wakes);
+        match self.put_or_lock(item) {
+            Ok(done) => done,
+            Err((item, state)) => {
                 let reason = Reason::Other(&"room to put");
-                match line::wait_after(wakes, Putters(self), &self.state, state, Some(item), reason, deadline) {
+                let tell = |mut state: Guard<'_, State<B>>| {
+                    // Who wants to know of an item learns of this one, when it is there and the lock given back: he may come at once.
+                    let mut wakes = Wakes::new();
+                    state.observers.tell(&mut wakes);
+                    drop(state);
+                };
+                match line::wait_after(Putters(self), &self.state, state, Some(item), reason, deadline, tell) {
                     Ok(None) => Ok(()),
                     Ok(Some(item)) => Err(PutError::Closed(item)),
                     Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
                 }
             }
-            closed => closed,
+        }
+    }
+
+    /// Puts an item; or gives it back with the lock, under which there was no room.
+    #[inline]
+    #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
+    fn put_or_lock(&self, mut item: B::Item) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
+        let mut spun = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            match state.accept(item, Taker::Free, &mut wakes) {
+                Ok(()) if state.capacity == 0 => {
+                    drop(state);
+                    drop(wakes);
+                    // Whoever was given it has his turn first: received, then sent.
+                    crate::task::yield_now();
+                    return Ok(Ok(()));
+                }
+                Err(PutError::Full(back)) if spun || Hub::get().is_some() => return Err((back, state)),
+                Err(PutError::Full(back)) => {
+                    drop(state);
+                    self.spin(State::is_open);
+                    spun = true;
+                    item = back;
+                }
+                done => return Ok(done),
+            }
         }
     }
 
@@ -135,46 +157,42 @@ impl<B: Buffer> Store<B> {
     }
 
     /// Gets an item, and waits for one up to the deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, deadline: Option<Instant>) -> Result<B::Item, GetError> {
-        let mut state = self.state.lock();
-        {
-            let mut wakes = Wakes::new();
-            match state.take(Taker::Free, &mut wakes) {
-                Err(GetError::Empty) => {}
-                done => {
-                    drop(state);
-                    drop(wakes);
-                    return done.map(B::item);
+        match self.get_or_lock() {
+            Ok(done) => done.map(B::item),
+            Err(state) => {
+                match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
+                    Ok(Some(slot)) => Ok(B::item(slot)),
+                    Ok(None) => Err(GetError::Closed),
+                    Err(_) => Err(GetError::Empty),
                 }
             }
         }
-        if Hub::get().is_none() {
+    }
+
+    /// Gets an item; or gives the lock, under which there was none.
+    #[inline]
+    fn get_or_lock(&self) -> Result<Result<B::Slot, GetError>, Guard<'_, State<B>>> {
+        let mut spun = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut state = self.state.lock();
+            match state.take(Taker::Free, &mut wakes) {
+                Err(GetError::Empty) if spun || Hub::get().is_some() => return Err(state),
+                Err(GetError::Empty) => {}
+                done => return Ok(done),
+            }
             drop(state);
-            if let Some(done) = self.spin() {
-                return done;
-            }
-            state = self.state.lock();
-            let mut wakes = Wakes::new();
-            match state.take(Taker::Free, &mut wakes) {
-                Err(GetError::Empty) => {}
-                done => {
-                    drop(state);
-                    drop(wakes);
-                    return done.map(B::item);
-                }
-            }
-        }
-        match line::wait(Getters(self), &self.state, state, None, Reason::Other(&"an item"), deadline) {
-            Ok(Some(slot)) => Ok(B::item(slot)),
-            Ok(None) => Err(GetError::Closed),
-            Err(_) => Err(GetError::Empty),
+            drop(wakes);
+            self.spin(State::is_ready);
+            spun = true;
         }
     }
 
     /// A native thread looks some more before the system has to wake it.
     #[cold]
-    fn spin(&self) -> Option<Result<B::Item, GetError>> {
+    fn spin(&self, over: impl Fn(&State<B>) -> bool) {
         for round in 0..10_u32 {
             for _ in 0..1 << round.min(6) {
                 hint::spin_loop();
@@ -182,12 +200,10 @@ impl<B: Buffer> Store<B> {
             if round > 6 {
                 thread::yield_now();
             }
-            match self.try_get() {
-                Err(GetError::Empty) => {}
-                done => return Some(done),
+            if over(&self.state.lock()) {
+                return;
             }
         }
-        None
     }
 
     /// Refuses what comes from now on. Those who wait to put have their items back; those who wait to get hear of it.
@@ -210,8 +226,7 @@ impl<B: Buffer> Store<B> {
 
     /// Whether a `try_put` would find the store full.
     pub(crate) fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.buffer.len() >= state.capacity && state.getters.is_empty()
+        !self.state.lock().has_room()
     }
 
     /// Has `ready` called once there is an item, or none will come: now, if that is so. Else gives a key to take it back.
@@ -322,6 +337,16 @@ impl<B: Buffer> State<B> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.buffer.len() < self.capacity || !self.getters.is_empty()
+    }
+
+    /// Who puts need not wait.
+    fn is_open(&self) -> bool {
+        self.has_room() || self.closed
+    }
+
+    /// Who gets need not wait.
     fn is_ready(&self) -> bool {
         self.buffer.len() > 0 || self.closed || !self.putters.is_empty()
     }
@@ -385,6 +410,22 @@ impl<B: Buffer> Place<State<B>> for Putters<'_, B> {
     fn pass_on(&self, _: &mut State<B>, _: &mut Option<B::Item>, _: &mut Wakes) {}
 }
 
+impl<B: Buffer> Clone for Getters<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buffer> Copy for Getters<'_, B> {}
+
+impl<B: Buffer> Clone for Putters<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buffer> Copy for Putters<'_, B> {}
+
 /// Served with nothing: the store is closed and empty.
 impl<B: Buffer> Choice<State<B>> for Getters<'_, B> {
     fn take_now(
@@ -423,7 +464,9 @@ impl<B: Buffer> Choice<State<B>> for Putters<'_, B> {
             }
             Err(PutError::Full(item)) => {
                 *payload = Some(item);
-                state.observers.tell(wakes);
+                if matches!(taker, Taker::Of(..)) {
+                    state.observers.tell(wakes);
+                }
                 false
             }
         }
@@ -452,44 +495,60 @@ impl<B: Buffer> fmt::Debug for Store<B> {
 
 /// First in, first out.
 #[derive(Debug)]
-pub(crate) struct Fifo<T>(VecDeque<T>);
+pub(crate) struct Fifo<T> {
+    /// The last of them has the place before `next`, and there is none missing.
+    items: VecDeque<T>,
+    /// Items that came back from getters, by their places, which are before all of `items`.
+    returned: VecDeque<(u64, T)>,
+    /// Counts the items that came; the place of the next.
+    next: u64,
+}
 
 impl<T> Fifo<T> {
     pub(crate) const fn new() -> Fifo<T> {
-        Fifo(VecDeque::new())
+        Fifo { items: VecDeque::new(), returned: VecDeque::new(), next: 0 }
     }
 }
 
 impl<T> Buffer for Fifo<T> {
     type Item = T;
-    type Slot = T;
+    type Slot = (u64, T);
 
     #[inline]
-    fn place(&mut self, item: T) -> T {
-        item
+    fn place(&mut self, item: T) -> (u64, T) {
+        let place = self.next;
+        self.next += 1;
+        (place, item)
     }
 
     #[inline]
-    fn insert(&mut self, item: T) {
-        self.0.push_back(item);
+    fn insert(&mut self, (place, item): (u64, T)) {
+        debug_assert_eq!(place + 1, self.next, "an item is inserted when it was given its place, or handed over");
+        self.items.push_back(item);
     }
 
     #[inline]
-    fn remove(&mut self) -> Option<T> {
-        self.0.pop_front()
+    fn remove(&mut self) -> Option<(u64, T)> {
+        if !self.returned.is_empty() {
+            return self.returned.pop_front();
+        }
+        let place = self.next - self.items.len() as u64;
+        Some((place, self.items.pop_front()?))
     }
 
-    fn restore(&mut self, item: T) {
-        self.0.push_front(item);
+    #[cold]
+    fn restore(&mut self, slot: (u64, T)) {
+        let at = self.returned.partition_point(|(place, _)| *place < slot.0);
+        self.returned.insert(at, slot);
     }
 
     #[inline]
     fn len(&self) -> usize {
-        self.0.len()
+        self.items.len() + self.returned.len()
     }
 
     #[inline]
-    fn item(item: T) -> T {
+    fn item((_, item): (u64, T)) -> T {
         item
     }
 }

@@ -103,6 +103,16 @@ impl<T> Timers<T> {
         Some(self.remove(0))
     }
 
+    /// Takes out those that `keep` refuses.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let refused = |(slot, timer): (usize, &Slot<T>)| {
+            (!keep(&timer.value)).then_some(TimerKey { sequence: timer.sequence, slot: index(slot) })
+        };
+        for key in self.slots.iter().filter_map(refused).collect::<Vec<_>>() {
+            self.cancel(key);
+        }
+    }
+
     /// How many timers there are.
     #[inline]
     pub(crate) fn len(&self) -> usize {

@@ -188,6 +188,12 @@ impl WaitQueue {
         }
     }
 
+    /// Lets go of all waiters: their frames stay where they are and never run again.
+    pub(crate) fn abandon(&self) {
+        self.head.set(ptr::null());
+        self.tail.set(ptr::null());
+    }
+
     #[inline]
     fn link(&self, node: Pin<&Node>, end: End) {
         let this: *const Node = node.get_ref();

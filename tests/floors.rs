@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
+    (6, "select", &["io"]),
     (6, "future", &[]),
-    (6, "net", &["io"]),
+    (6, "net", &["io", "offload"]),
+    (6, "offload", &[]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
     (5, "sync", &[]),
@@ -20,11 +22,14 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (5, "local", &[]),
     (5, "time", &[]),
     // The nouns.
+    (4, "os", &[]),
     (4, "store", &["line", "task"]),
+    (4, "promise", &["gate"]),
+    (4, "gate", &["line"]),
     (4, "line", &[]),
     (4, "generator", &[]),
     (4, "greenlet", &[]),
-    (4, "task", &["line"]),
+    (4, "task", &["line", "promise"]),
     // The only code that switches.
     (3, "hub", &[]),
     // Three mechanisms that do not know each other.
@@ -52,7 +57,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
     ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
-    ("loom::", &["remote.rs", "remote/"]),
+    ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
 /// The files and folders that may hold `unsafe` code. All other files forbid it.
@@ -66,7 +71,12 @@ const UNSAFE: &[&str] = &[
     "remote/",
     "hub/",
     "line.rs",
+    "os.rs",
     "sync/mutex.rs",
+    "sync/reentrant_mutex.rs",
+    "sync/rwlock.rs",
+    "sync/once_lock.rs",
+    "sync/lazy_lock.rs",
     "task/mod.rs",
     "greenlet.rs",
     "scope.rs",

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use common::{Log, MS, OnDrop, check, fail, in_child, panic_of, stderr};
-use greenroom::{Builder, park, scope, shield, sleep, spawn, timeout, yield_now};
+use greenroom::{Builder, park, scope, shield, sleep, spawn, timeout, wait, yield_now};
 
 // Rule 13: scope
 
@@ -297,4 +297,28 @@ fn rule_13_a_deadlocked_scope_whose_tasks_cannot_be_killed_never_returns() {
     let text = stderr(&output);
     assert!(!output.status.success(), "{text}");
     assert!(text.contains("deadlock: the root waits") && text.contains("the process aborts"), "{text}");
+}
+
+#[test]
+fn rule_13_a_scoped_handle_comes_back_when_the_time_runs_out_and_can_be_waited_for_among_others() {
+    let lent = String::from("lent");
+    scope(|s| {
+        let slow = s.spawn(|| {
+            park();
+            lent.len()
+        });
+        let quick = s.spawn(|| lent.len());
+        let slow = slow.join_timeout(MS).unwrap_err();
+        let handles = [slow, quick];
+        let first: Vec<_> = wait(&handles, None, Some(1)).iter().map(|handle| handle.task().id()).collect();
+        assert_eq!(first, [handles[1].task().id()]);
+        let [slow, quick] = handles;
+        slow.task().unpark();
+        assert_eq!((slow.join().unwrap(), quick.join().unwrap()), (4, 4));
+        let stuck = s.spawn(|| shield(park));
+        yield_now();
+        assert!(!stuck.kill_timeout(MS));
+        stuck.task().unpark();
+        assert!(stuck.join().is_ok());
+    });
 }

@@ -346,6 +346,21 @@ fn rule_09_an_object_given_twice_counts_twice() {
 }
 
 #[test]
+fn rule_09_of_nothing_nothing_is_waited_for_and_of_one_given_twice_it_comes_twice() {
+    check(|| {
+        assert_eq!(soon(|| joinall(Vec::<JoinHandle<()>>::new())).len(), 0);
+        assert!(soon(|| try_joinall(Vec::<JoinHandle<()>>::new())).unwrap().is_empty());
+        assert!(soon(|| wait(Vec::<JoinHandle<()>>::new(), None, None)).is_empty());
+
+        let task = spawn(|| sleep(MS));
+        assert!(soon(|| wait([&task, &task], None, Some(0))).is_empty());
+        assert!(!task.is_finished());
+        assert_eq!(ids(wait([&task, &task], None, None)), [task.task().id(); 2]);
+        assert_eq!(ids(wait([&task, &task], None, None)), [task.task().id(); 2], "it was ready before");
+    });
+}
+
+#[test]
 fn rule_09_iwait_gives_them_one_by_one_and_takes_back_what_is_open() {
     check(|| {
         let witness = Rc::new(());

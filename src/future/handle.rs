@@ -85,7 +85,7 @@ impl<T> Unpin for JoinHandle<T> {}
 impl<T: Send + 'static> Future for RemoteJoinHandle<T> {
     type Output = Result<T, JoinError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         self.poll_result(context.waker())
     }
 }

@@ -86,7 +86,7 @@ use signal::Signal;
 #[track_caller]
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     if let Some(hub) = Hub::get() {
-        hub.charge();
+        hub.charge_little();
     }
     let signal = Signal::new();
     let waker = signal.waker();

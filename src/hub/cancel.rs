@@ -116,7 +116,7 @@ impl Frame {
     }
 
     /// The task that is inside this frame now; `None` if the frame is part of a suspended generator.
-    fn owner(&self) -> Option<TaskRef> {
+    pub(super) fn owner(&self) -> Option<TaskRef> {
         // Only looked at in the end: a block inside a generator may outlive the task that made it, and a boundary further out,
         // which knows who runs the block now, overrules it.
         let mut maker: *const Header = ptr::null();

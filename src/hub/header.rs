@@ -70,6 +70,8 @@ pub(crate) struct Extra {
     pub(crate) waker: Option<Waker>,
     /// Task-locals by key, in the order in which they were first used.
     pub(crate) locals: Vec<(usize, Rc<dyn Any>)>,
+    /// The body has not returned.
+    pub(crate) failed: bool,
     /// What the floors above keep for each task (the greenlets' current one).
     pub(crate) family: Option<Rc<dyn Any>>,
 }

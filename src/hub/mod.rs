@@ -39,10 +39,10 @@ use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
 mod cancel;
 mod cell;
+mod fork;
 mod header;
 mod hook;
 mod life;
-mod promise;
 mod report;
 mod shared;
 mod sleeper;
@@ -51,8 +51,7 @@ pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
 pub(crate) use header::{Header, Reason, State, TaskRef};
-pub(crate) use life::call_out;
-pub(crate) use promise::Promise;
+pub(crate) use life::{call_out, quietly};
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 pub(crate) use sleeper::{Sleeper, Target, Tell, Wakes};
 
@@ -76,10 +75,12 @@ pub(crate) struct Hub {
     parked_unwinding: Cell<usize>,
     /// Generators and greenlets that have begun and not ended: code on their stacks may hold on to the hub.
     pins: Cell<usize>,
-    /// Tasks that wait for a descriptor: while there are any, the hub can be woken from outside.
-    parked_on_io: Cell<usize>,
+    /// Tasks that wait for a descriptor or a native job: while there are any, the hub can be woken from outside.
+    parked_on_outside: Cell<usize>,
     /// Tasks that wait for an object which other threads may share.
     parked_on_shared: Cell<usize>,
+    /// In a forked child whose root stayed with the parent: the hub's loop still runs on its stack, but it never has a turn.
+    is_rootless: Cell<bool>,
     /// Nothing may switch: the panic hook is running, or a waker of the user's, or the hub itself runs a destructor of the user's.
     held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
@@ -112,14 +113,6 @@ enum Alarm {
 pub(crate) enum Outcome {
     Fired(Clause),
     Elapsed,
-}
-
-/// A park under way.
-struct Parking {
-    /// Nothing has fired before the switch.
-    parked: bool,
-    unwinding: bool,
-    timer: Option<TimerKey>,
 }
 
 /// What a new task is to be.
@@ -176,8 +169,9 @@ impl Hub {
             last_alarm: Cell::new(now),
             parked_unwinding: Cell::new(0),
             pins: Cell::new(0),
-            parked_on_io: Cell::new(0),
+            parked_on_outside: Cell::new(0),
             parked_on_shared: Cell::new(0),
+            is_rootless: Cell::new(false),
             held: Cell::new(false),
             batch: RefCell::default(),
             batching: Cell::new(false),
@@ -322,39 +316,46 @@ impl Hub {
     /// Parks the current task until a clause of its armed wait fires, or until the deadline; unwinds if it is cancelled.
     ///
     /// Inlined into its caller, which had best be inlined too: the switch then stands where no return has to be predicted
-    /// across it. What comes before and after it is out of line.
+    /// across it. What is rare of that which comes before and after it is out of line.
     #[inline(always)]
     pub(crate) fn park(&self, reason: Reason, deadline: Option<Instant>) -> Outcome {
         let task = self.current();
-        let parking = self.before_park(task, reason, deadline);
-        if parking.parked {
-            self.switch_out(task, parking.unwinding);
+        let unwinding = self.before_park(task);
+        let mut timer = None;
+        // Otherwise something has fired before the switch.
+        if task.wait.park() {
+            task.reason.set(reason);
+            task.since.set(self.last_poll.get());
+            if let Some(deadline) = deadline {
+                timer = Some(self.set_wait_timer(task, deadline));
+            }
+            self.switch_out(task, unwinding);
         }
-        self.after_park(task, parking.timer)
+        match task.wait.settle() {
+            Some(clause) if clause.0 < Clause::CANCEL.0 && timer.is_none() => Outcome::Fired(clause),
+            fired => self.after_park(task, fired, timer),
+        }
     }
 
-    fn before_park(&self, task: TaskRef, reason: Reason, deadline: Option<Instant>) -> Parking {
+    /// Sees to what is pending, and notes whether the coming wait can be cancelled. Says whether the task unwinds.
+    #[inline]
+    fn before_park(&self, task: TaskRef) -> bool {
         if task.attention.get() {
             self.attend(&task);
         }
         let unwinding = self.is_unwinding(&task);
         task.cancellable.set(!unwinding && !task.ending.get());
-
-        let generation = task.wait.generation();
-        let timer = deadline.map(|deadline| {
-            let alarm = Alarm::Wait(task.waiter(generation, Clause::DEADLINE));
-            self.timers.borrow_mut().insert(deadline, alarm)
-        });
-        let parked = task.wait.park();
-        if parked {
-            task.reason.set(reason);
-            task.since.set(self.last_poll.get());
-        }
-        Parking { parked, unwinding, timer }
+        unwinding
     }
 
-    fn after_park(&self, task: TaskRef, timer: Option<TimerKey>) -> Outcome {
-        let fired = task.wait.settle();
+    #[cold]
+    fn set_wait_timer(&self, task: TaskRef, deadline: Instant) -> TimerKey {
+        let alarm = Alarm::Wait(task.waiter(task.wait.generation(), Clause::DEADLINE));
+        self.timers.borrow_mut().insert(deadline, alarm)
+    }
+
+    #[cold]
+    fn after_park(&self, task: TaskRef, fired: Option<Clause>, timer: Option<TimerKey>) -> Outcome {
         if let Some(timer) = timer
             && fired != Some(Clause::DEADLINE)
         {
@@ -395,6 +396,24 @@ impl Hub {
         let ticks = self.ticks.get();
         self.ticks.set(ticks.saturating_sub(TICKS_PER_CALL).max(1));
         if (credit == 0 || ticks <= TICKS_PER_CALL) && self.can_switch() {
+            self.yield_now();
+        }
+    }
+
+    /// As [`charge`](Self::charge), for a call that costs little: memory is all that it touches.
+    #[inline]
+    pub(crate) fn charge_little(&self) {
+        let credit = self.credit.get();
+        if credit == 0 {
+            self.give_way();
+        } else {
+            self.credit.set(credit - 1);
+        }
+    }
+
+    #[cold]
+    fn give_way(&self) {
+        if self.can_switch() {
             self.yield_now();
         }
     }
@@ -478,16 +497,16 @@ impl Hub {
         self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))
     }
 
-    /// Counts the current task as waiting for a descriptor while `f` parks it.
-    pub(crate) fn on_io<R>(&self, f: impl FnOnce() -> R) -> R {
+    /// Counts the current task as waiting for a descriptor or a native job while `f` parks it.
+    pub(crate) fn on_outside<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Count<'a>(&'a Cell<usize>);
         impl Drop for Count<'_> {
             fn drop(&mut self) {
                 self.0.set(self.0.get() - 1);
             }
         }
-        self.parked_on_io.set(self.parked_on_io.get() + 1);
-        let _count = Count(&self.parked_on_io);
+        self.parked_on_outside.set(self.parked_on_outside.get() + 1);
+        let _count = Count(&self.parked_on_outside);
         f()
     }
 }
@@ -590,7 +609,8 @@ impl Hub {
                 Some(Duration::ZERO)
             };
             if timeout.is_none() && self.is_stuck() {
-                if self.parked_on_shared.get() == 0 || sys::is_only_thread() {
+                // A thread may have sent a message and gone since the look at the mailbox.
+                if self.parked_on_shared.get() == 0 || (sys::is_only_thread() && !self.shared.is_notified()) {
                     self.report_deadlock();
                 }
                 // Some other thread may yet serve a task; when the last one has ended, none can.
@@ -676,7 +696,7 @@ impl Hub {
     /// Whether the root waits and nothing can ever wake it (rule 7), but a thread that shares what a task waits for. The queue is
     /// empty and so are the timers.
     fn is_stuck(&self) -> bool {
-        self.parked_on_io.get() == 0 && !self.shared.has_handles() && !self.shared.is_notified()
+        self.parked_on_outside.get() == 0 && !self.shared.has_handles() && !self.shared.is_notified()
     }
 }
 
@@ -727,6 +747,10 @@ impl Ready {
 
     fn shuffle(&self, seed: u64) {
         self.queue().shuffle(seed);
+    }
+
+    fn clear(&self) {
+        while self.pop().is_some() {}
     }
 
     /// Fetches what the next turns will touch into the cache.

@@ -76,6 +76,16 @@ impl Shared {
         left
     }
 
+    /// Holds the link, so that no other thread has it when the process forks.
+    pub(super) fn hold_link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.lock_link()
+    }
+
+    /// What was sent and not taken.
+    pub(super) fn take_all(&self, into: &mut Vec<Message>) {
+        self.mailbox.take(into);
+    }
+
     fn with_link(&self, f: impl FnOnce(&Link)) {
         if let Some(link) = &*self.lock_link() {
             f(link);
@@ -145,27 +155,6 @@ impl Drop for Remote {
     }
 }
 
-/// Fires one clause of one wait, from any thread. Firing twice, or late, does nothing.
-#[derive(Clone)]
-pub(crate) struct RemoteWaker {
-    remote: Remote,
-    task: RemoteTask,
-    generation: u32,
-    clause: Clause,
-}
-
-impl RemoteWaker {
-    /// Whether it is for this wait.
-    pub(super) fn is_for(&self, task: RemoteTask, generation: u32) -> bool {
-        self.task == task && self.generation == generation
-    }
-
-    pub(crate) fn wake(&self) {
-        // A hub that is gone has nobody left to wake.
-        let _gone = self.remote.send(Message::Fire(self.task, self.generation, self.clause));
-    }
-}
-
 impl Hub {
     pub(crate) fn remote(&self) -> Remote {
         Remote::new(&self.shared)
@@ -174,12 +163,6 @@ impl Hub {
     /// The current task's name for other threads.
     pub(crate) fn remote_task(&self, task: TaskRef) -> RemoteTask {
         RemoteTask { slot: task.slot.get(), id: task.id }
-    }
-
-    /// A waker for the current task's armed wait.
-    pub(crate) fn remote_waker(&self, clause: Clause) -> RemoteWaker {
-        let task = self.current();
-        RemoteWaker { remote: self.remote(), task: self.remote_task(task), generation: task.wait.generation(), clause }
     }
 
     fn find(&self, task: RemoteTask) -> Option<TaskRef> {

@@ -5,11 +5,13 @@
 //! and stops: it needs no poller, and costs no descriptor.
 
 use std::cell::{Cell, RefCell};
+use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::header::Reason;
+use super::fork;
+use super::header::{Reason, TaskRef};
 use super::shared::{Message, RemoteTask, Shared};
 use super::{Hub, Outcome, call_out};
 use crate::clock;
@@ -37,10 +39,10 @@ unsafe impl Send for Target {}
 
 /// Those of other threads that were chosen under some lock, to be woken once it is given back: dropping this wakes them.
 /// Declared before the lock's guard, it is dropped after it.
-#[derive(Default)]
 pub(crate) struct Wakes {
-    first: Option<Wake>,
-    others: Vec<Wake>,
+    /// Both are emptied by this type's own `drop`, which is all that it then costs: mostly there is nothing in them.
+    first: ManuallyDrop<Option<Wake>>,
+    others: ManuallyDrop<Vec<Wake>>,
 }
 
 enum Wake {
@@ -58,8 +60,18 @@ impl Sleeper {
     pub(crate) fn arm() -> Sleeper {
         match Hub::get() {
             Some(hub) => Sleeper::Task { hub, generation: hub.arm(Clause(0)).generation },
-            None => Sleeper::Native(Parker::here()),
+            None => Sleeper::native(),
         }
+    }
+
+    #[cold]
+    fn native() -> Sleeper {
+        thread_local! {
+            static PARKER: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
+        }
+        // In the thread's last destructors it has none of its own any more.
+        let parker = PARKER.try_with(|parker| parker.borrow_mut().get_or_insert_default().clone());
+        Sleeper::Native(parker.unwrap_or_default())
     }
 
     /// How others wake this wait; `clause` is for the owner to tell what did.
@@ -78,9 +90,18 @@ impl Sleeper {
         }
     }
 
-    /// Parks until woken (from another thread perhaps, if it is `shared`), or until the deadline; unwinds if the task is cancelled. A native thread is woken by what belongs to
-    /// its earlier waits too: `over` tells whether this one has ended, and has been true before each wake-up that counts.
-    #[inline]
+    /// The wait as its own thread sees it; none of a native thread without a hub.
+    pub(crate) fn waiter(&self, clause: Clause) -> Option<Waiter> {
+        match self {
+            Sleeper::Task { hub, generation } => Some(hub.current().waiter(*generation, clause)),
+            Sleeper::Native(_) => None,
+        }
+    }
+
+    /// Parks until woken (from another thread perhaps, if it is `shared`), or until the deadline; unwinds if the task is
+    /// cancelled. A native thread is woken by what belongs to its earlier waits too: `over` tells whether this one has
+    /// ended, and has been true before each wake-up that counts.
+    #[inline(always)]
     pub(crate) fn park(
         &self,
         shared: bool,
@@ -89,8 +110,11 @@ impl Sleeper {
         over: impl Fn() -> bool,
     ) -> Outcome {
         match self {
-            Sleeper::Task { hub, .. } if !shared => hub.park(reason, deadline),
-            Sleeper::Task { hub, .. } => hub.on_shared(|| hub.park(reason, deadline)),
+            Sleeper::Task { hub, .. } => {
+                // Not a closure around the park: that would be a frame.
+                let _count = shared.then(|| CountShared::new(hub));
+                hub.park(reason, deadline)
+            }
             Sleeper::Native(parker) => parker.park(deadline, over),
         }
     }
@@ -117,6 +141,19 @@ impl Sleeper {
 }
 
 impl Target {
+    /// Whether the owner never runs again: a task of this hub that stayed with the parent of a forked process.
+    ///
+    /// # Safety
+    ///
+    /// The owner has not yet left the wait that this was made for.
+    #[inline]
+    pub(crate) unsafe fn is_abandoned(&self) -> bool {
+        match self {
+            Target::Task { waiter, .. } => fork::is_abandoned(TaskRef::from_wait(waiter.wait)),
+            Target::Native(_) => false,
+        }
+    }
+
     /// Wakes the owner: at once if it is a task of this thread, else when `wakes` is dropped.
     ///
     /// # Safety
@@ -143,8 +180,9 @@ impl Target {
 }
 
 impl Wakes {
+    #[inline]
     pub(crate) const fn new() -> Wakes {
-        Wakes { first: None, others: Vec::new() }
+        Wakes { first: ManuallyDrop::new(None), others: ManuallyDrop::new(Vec::new()) }
     }
 
     /// Has `tell` called too.
@@ -154,7 +192,7 @@ impl Wakes {
 
     fn push(&mut self, wake: Wake) {
         if self.first.is_none() {
-            self.first = Some(wake);
+            *self.first = Some(wake);
         } else {
             self.others.push(wake);
         }
@@ -162,7 +200,7 @@ impl Wakes {
 
     #[cold]
     fn deliver(&mut self) {
-        let others = std::mem::take(&mut self.others);
+        let others = mem::take(&mut *self.others);
         for wake in self.first.take().into_iter().chain(others) {
             match wake {
                 Wake::Remote { shared, task, generation, clause } => {
@@ -194,18 +232,7 @@ pub(crate) struct Parker {
 }
 
 impl Parker {
-    /// That of the calling thread.
-    #[cold]
-    pub(crate) fn here() -> Arc<Parker> {
-        thread_local! {
-            static PARKER: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
-        }
-        // In the thread's last destructors it has none of its own any more.
-        let parker = PARKER.try_with(|parker| parker.borrow_mut().get_or_insert_default().clone());
-        parker.unwrap_or_default()
-    }
-
-    pub(super) fn park(&self, deadline: Option<Instant>, over: impl Fn() -> bool) -> Outcome {
+    fn park(&self, deadline: Option<Instant>, over: impl Fn() -> bool) -> Outcome {
         let mut turn = self.lock();
         while !over() {
             let Some(deadline) = deadline else {
@@ -221,7 +248,7 @@ impl Parker {
         Outcome::Fired(Clause(0))
     }
 
-    pub(super) fn unpark(&self) {
+    fn unpark(&self) {
         // What `over` looks at was written before: the owner has seen it, or is in its wait by now.
         drop(self.lock());
         self.changed.notify_one();
@@ -233,18 +260,20 @@ impl Parker {
     }
 }
 
-impl Hub {
-    /// Counts the current task as waiting for what other threads may share, while `f` parks it.
+/// Counts a task as waiting for what other threads may share, as long as it exists.
+struct CountShared<'a>(&'a Cell<usize>);
+
+impl CountShared<'_> {
     #[inline(always)]
-    fn on_shared<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Count<'a>(&'a Cell<usize>);
-        impl Drop for Count<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get() - 1);
-            }
-        }
-        self.parked_on_shared.set(self.parked_on_shared.get() + 1);
-        let _count = Count(&self.parked_on_shared);
-        f()
+    fn new(hub: &Hub) -> CountShared<'_> {
+        hub.parked_on_shared.set(hub.parked_on_shared.get() + 1);
+        CountShared(&hub.parked_on_shared)
+    }
+}
+
+impl Drop for CountShared<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }

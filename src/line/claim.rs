@@ -14,7 +14,13 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(loom)]
+use loom::hint;
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering};
+#[cfg(not(loom))]
 use std::hint;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Whether a wait is still open, or which of its clauses won.
@@ -34,7 +40,7 @@ pub(crate) enum Taker<'a> {
 }
 
 impl Claim {
-    pub(crate) const fn new() -> Claim {
+    pub(crate) fn new() -> Claim {
         Claim(AtomicU32::new(OPEN))
     }
 
@@ -125,7 +131,10 @@ impl Taker<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 
 use super::{TcpListener, TcpStream, UdpSocket};
 use super::{UnixDatagram, UnixListener, UnixStream};
-use crate::io::Source;
+use crate::io::{Awaited, Pollable, Source};
 
 macro_rules! conversions {
     ($($socket:ident = $std:ty;)*) => {$(
@@ -30,6 +30,12 @@ macro_rules! conversions {
             unsafe fn from_raw_fd(fd: RawFd) -> $socket {
                 // SAFETY: the caller promises that `fd` is open and that it gives ownership away.
                 <$socket>::from(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
+        }
+
+        impl Pollable for $socket {
+            fn awaited(&self) -> Awaited<'_> {
+                Awaited(&self.0)
             }
         }
 

@@ -1,5 +1,5 @@
 //! Every interleaving of small programs, as loom finds them:
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib remote`.
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
 //!
 //! The poll is a park, which remembers that it was rung and has no upper bound: a lost wake-up is a deadlock,
 //! and loom reports it. What a message carries is a loom cell: reading it without the sender's write before it is a race.

@@ -149,6 +149,12 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    pub(crate) fn store(&self) -> &Store<Fifo<T>> {
+        &self.chan.store
+    }
+}
+
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         Sender { chan: self.chan.add_sender() }
@@ -196,7 +202,7 @@ impl<T> SyncSender<T> {
     /// # Errors
     ///
     /// The item, if the receiver is gone, or goes meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
         charge();
         match self.chan.store.put(t, None) {
@@ -221,6 +227,12 @@ impl<T> SyncSender<T> {
             Err(PutError::Full(t)) => Err(TrySendError::Full(t)),
             Err(PutError::Closed(t)) => Err(TrySendError::Disconnected(t)),
         }
+    }
+}
+
+impl<T> SyncSender<T> {
+    pub(crate) fn store(&self) -> &Store<Fifo<T>> {
+        &self.chan.store
     }
 }
 
@@ -266,6 +278,10 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
+    pub(crate) fn store(&self) -> &Store<Fifo<T>> {
+        &self.chan.store
+    }
+
     /// Receives an item, and waits for one.
     ///
     /// # Switching
@@ -279,7 +295,7 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`], if nothing is left and no sender.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         charge();
         self.chan.store.get(None).map_err(|_| RecvError)
@@ -328,10 +344,12 @@ impl<T> Receiver<T> {
     /// drop(sender);
     /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Disconnected));
     /// ```
+    #[inline]
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.recv_until(clock::deadline_after(timeout))
     }
 
+    #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         charge();
         self.chan.store.get(deadline).map_err(|error| match error {
@@ -370,10 +388,10 @@ impl<T> Receiver<T> {
 }
 
 /// Gives the others their turn, now and then (rule 4).
-#[inline]
+#[inline(always)]
 fn charge() {
     if let Some(hub) = Hub::get() {
-        hub.charge();
+        hub.charge_little();
     }
 }
 
@@ -431,6 +449,7 @@ pub struct Iter<'a, T: 'a> {
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
@@ -445,6 +464,7 @@ pub struct TryIter<'a, T: 'a> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.try_recv().ok()
     }
@@ -459,6 +479,7 @@ pub struct IntoIter<T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }

@@ -4,6 +4,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
 use super::poison;
@@ -50,6 +51,10 @@ pub struct Mutex<T: ?Sized> {
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 // SAFETY: as above: one holder at a time.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
+
+// Whoever sees a value that was left half changed is told so.
+impl<T: ?Sized> UnwindSafe for Mutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 /// Access to the value of a [`Mutex`], which is given back when this is dropped.
 ///
@@ -150,6 +155,18 @@ impl<T: ?Sized> Mutex<T> {
         let poisoned = self.poison.get();
         let value = self.value.get_mut();
         if poisoned { Err(PoisonError::new(value)) } else { Ok(value) }
+    }
+
+    /// The lock alone: who holds the guard may give it back and take it again meanwhile.
+    #[inline]
+    pub(super) fn raw(&self) -> &RawMutex {
+        &self.raw
+    }
+
+    /// The mark of poison.
+    #[inline]
+    pub(super) fn poison(&self) -> &poison::Flag {
+        &self.poison
     }
 
     /// The guard of a mutex that the caller has just taken.

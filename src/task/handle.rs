@@ -141,7 +141,9 @@ impl<T> JoinHandle<T> {
     #[inline]
     #[track_caller]
     pub(crate) fn take_result(&self) -> Result<T, JoinError> {
-        self.task.take().expect(super::TAKEN)
+        assert!(self.task.header().attached.replace(false), "{}", super::TAKEN);
+        // One that stayed with the parent of a forked process ends here without.
+        self.task.take().unwrap_or(Err(JoinError::Killed))
     }
 }
 

@@ -393,7 +393,7 @@ fn wait_for_end(header: &Header, deadline: Option<Instant>) -> bool {
     true
 }
 
-/// Where a handle is asked for what its poll has given.
+/// Where a handle is asked for what a poll of it has given.
 const TAKEN: &str = "greenroom: a task's result is given once, and a poll of its handle has given it already";
 
 /// Why there is no kill where nothing unwinds (rule 11).

@@ -5,10 +5,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use super::Builder;
+use super::{Builder, Waitable, Watch};
+use crate::clock;
 use crate::error::JoinError;
-use crate::hub::{Cancelled, Hub, Message, Promise, Reason, Remote, RemoteTask};
+use crate::hub::{Cancelled, Hub, Message, Reason, Remote, RemoteTask, Tell};
+use crate::promise::Promise;
 
 /// A hub, for any thread: spawns tasks onto it.
 ///
@@ -67,7 +70,7 @@ impl HubHandle {
         let spec = builder.spec();
         // A message that is given back drops the sender, which ends the packet.
         drop(self.remote.send(Message::Spawn(spec, Box::new(move || job.run()))));
-        RemoteJoinHandle { packet, remote: self.remote.clone() }
+        RemoteJoinHandle { packet, remote: self.remote.clone(), watch: Watch::new() }
     }
 }
 
@@ -89,17 +92,20 @@ impl Builder {
     }
 }
 
+const JOIN: Reason = Reason::Other(&"a task on another thread");
+
 /// Owns the result of a task on another thread's hub; can be moved between threads. Dropping it detaches the task.
 ///
 /// For async code, on any thread, it is a future: see [`future`](crate::future).
 pub struct RemoteJoinHandle<T> {
     packet: Arc<Packet<T>>,
     remote: Remote,
+    /// As a future.
+    watch: Watch,
 }
 
 impl<T: Send + 'static> RemoteJoinHandle<T> {
-    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile; a thread that has none
-    /// stops, and gets none.
+    /// Waits for the task to end and gives its result. The calling thread's own hub goes on meanwhile; a thread without one stops.
     ///
     /// # Switching
     ///
@@ -114,13 +120,39 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     /// [`JoinError::Panicked`]; [`JoinError::Killed`], also if the hub ended before the task did.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        let result = self.packet.result.wait(Reason::Other(&"a task on another thread"), Option::take);
+        let result = self.packet.result.wait(JOIN, Option::take);
         result.expect(super::TAKEN)
     }
 
     /// Gives the result if the task has ended; else `waker` is called when it does, in place of the one before.
-    pub(crate) fn poll_result(&self, waker: &Waker) -> Poll<Result<T, JoinError>> {
-        self.packet.result.poll(waker, Option::take).map(|result| result.expect(super::TAKEN))
+    pub(crate) fn poll_result(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
+        let Some(result) = self.packet.result.peek(Option::take) else {
+            self.watch.renew(&*self.packet, waker);
+            return Poll::Pending;
+        };
+        drop(self.watch.take(&*self.packet));
+        Poll::Ready(result.expect(super::TAKEN))
+    }
+
+    /// Waits no longer than `timeout`; gives the handle back if the task has not ended by then.
+    ///
+    /// # Switching
+    ///
+    /// Yes, unless the task has ended.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`join`](Self::join).
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the time ran out.
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, RemoteJoinHandle<T>> {
+        match self.packet.result.wait_until(JOIN, clock::deadline_after(timeout), Option::take) {
+            Some(result) => Ok(result.expect(super::TAKEN)),
+            None => Err(self),
+        }
     }
 
     /// Whether the task has ended.
@@ -149,7 +181,7 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
 
 impl<T> Drop for RemoteJoinHandle<T> {
     fn drop(&mut self) {
-        self.packet.result.unwatch();
+        drop(self.watch.take(&*self.packet));
     }
 }
 
@@ -170,6 +202,17 @@ enum Stage {
     Sent,
     Doomed,
     Runs(RemoteTask),
+}
+
+/// Ready when there is a result.
+impl<T> Waitable for Packet<T> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.result.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.result.unwatch(key);
+    }
 }
 
 impl<T> Packet<T> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{JoinHandle, Task};
 use crate::clock;
-use crate::hub::{Reason, Tell, Wakes};
+use crate::hub::{Hub, Reason, Tell, Wakes};
 use crate::line::{self, List, Place};
 use crate::lock::Lock;
 
@@ -33,6 +33,12 @@ pub trait Waitable {
     #[doc(hidden)]
     fn is_shared(&self) -> bool {
         true
+    }
+
+    /// Whether what makes it ready comes from outside of all tasks and threads, at any time.
+    #[doc(hidden)]
+    fn is_outside(&self) -> bool {
+        false
     }
 }
 
@@ -81,6 +87,10 @@ impl<W: Waitable + ?Sized> Waitable for &W {
     fn is_shared(&self) -> bool {
         (**self).is_shared()
     }
+
+    fn is_outside(&self) -> bool {
+        (**self).is_outside()
+    }
 }
 
 impl<W: Waitable + ?Sized> Waitable for Box<W> {
@@ -94,6 +104,10 @@ impl<W: Waitable + ?Sized> Waitable for Box<W> {
 
     fn is_shared(&self) -> bool {
         (**self).is_shared()
+    }
+
+    fn is_outside(&self) -> bool {
+        (**self).is_outside()
     }
 }
 
@@ -109,6 +123,10 @@ impl<W: Waitable + ?Sized> Waitable for Rc<W> {
     fn is_shared(&self) -> bool {
         (**self).is_shared()
     }
+
+    fn is_outside(&self) -> bool {
+        (**self).is_outside()
+    }
 }
 
 impl<W: Waitable + ?Sized> Waitable for Arc<W> {
@@ -122,6 +140,10 @@ impl<W: Waitable + ?Sized> Waitable for Arc<W> {
 
     fn is_shared(&self) -> bool {
         (**self).is_shared()
+    }
+
+    fn is_outside(&self) -> bool {
+        (**self).is_outside()
     }
 }
 
@@ -181,11 +203,13 @@ pub fn wait<W: Waitable>(
 pub fn iwait<W: Waitable>(objects: impl IntoIterator<Item = W>) -> IWait<W> {
     let inbox = Arc::new(Inbox(Lock::new(Arrivals { ready: VecDeque::new(), waiters: List::new() })));
     // Held while it fills: should a later object panic, those before it are taken back.
-    let mut all = IWait { objects: Vec::new(), left: 0, shared: false, inbox: inbox.clone(), deadline: None };
+    let mut all =
+        IWait { objects: Vec::new(), left: 0, shared: false, outside: false, inbox: inbox.clone(), deadline: None };
     for (place, object) in objects.into_iter().enumerate() {
         let inbox = inbox.clone();
         let ready: Tell = Arc::new(move || inbox.push(place));
         all.shared |= object.is_shared();
+        all.outside |= object.is_outside();
         let key = object.watch(&ready);
         all.objects.push(Some((object, key)));
         all.left += 1;
@@ -199,6 +223,7 @@ pub struct IWait<W: Waitable> {
     objects: Vec<Option<(W, Option<u64>)>>,
     left: usize,
     shared: bool,
+    outside: bool,
     inbox: Arc<Inbox>,
     deadline: Option<Instant>,
 }
@@ -262,7 +287,11 @@ impl<W: Waitable> Iterator for IWait<W> {
 
     fn next(&mut self) -> Option<W> {
         while self.left > 0 {
-            let place = self.inbox.pop(self.deadline, self.shared)?;
+            let pop = || self.inbox.pop(self.deadline, self.shared);
+            let place = match Hub::get() {
+                Some(hub) if self.outside => hub.on_outside(pop),
+                _ => pop(),
+            }?;
             // An object that tells twice counts once.
             if let Some((object, _told)) = self.objects[place].take() {
                 self.left -= 1;
