@@ -240,6 +240,11 @@ impl<B: Buffer> Store<B> {
         Some(state.observers.add(ready.clone()))
     }
 
+    /// Whether there is an item, or none will come.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.lock().is_ready()
+    }
+
     pub(crate) fn unwatch(&self, key: u64) {
         let removed = self.state.lock().observers.remove(key);
         drop(removed);

@@ -46,6 +46,7 @@ impl<T> Future for JoinHandle<T> {
         // Copied and dropped while nothing is borrowed: both are code of the user's, in which the task may even end.
         let waker = signal::copy_for_here(context.waker());
         if header.has_ended() {
+            drop(waker);
             return Poll::Ready(self.take_result());
         }
         let before = header.with_extra(|extra| extra.waker.replace(waker));

@@ -375,15 +375,18 @@ impl<T> Receiver<T> {
     pub(crate) fn poll_recv(&mut self, waker: &Waker) -> Poll<Option<T>> {
         charge();
         let store = &self.chan.store;
-        let item = match store.try_get() {
-            Err(GetError::Empty) => {
-                self.watch.renew(store, waker);
-                return Poll::Pending;
+        if self.watch.is_open() && store.is_ready() {
+            // Before an item is taken, which would be lost should the waker's destructor panic.
+            drop(self.watch.take(store));
+        }
+        if !self.watch.is_open() {
+            match store.try_get() {
+                Err(GetError::Empty) => {}
+                item => return Poll::Ready(item.ok()),
             }
-            item => item.ok(),
-        };
-        drop(self.watch.take(store));
-        Poll::Ready(item)
+        }
+        self.watch.renew(store, waker);
+        Poll::Pending
     }
 }
 

@@ -126,11 +126,13 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
 
     /// Gives the result if the task has ended; else `waker` is called when it does, in place of the one before.
     pub(crate) fn poll_result(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
-        let Some(result) = self.packet.result.peek(Option::take) else {
+        if !self.is_finished() {
             self.watch.renew(&*self.packet, waker);
             return Poll::Pending;
-        };
+        }
+        // The waker first: should its destructor panic, the result is there for the next poll.
         drop(self.watch.take(&*self.packet));
+        let result = self.packet.result.peek(Option::take).flatten();
         Poll::Ready(result.expect(super::TAKEN))
     }
 

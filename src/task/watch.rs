@@ -24,6 +24,10 @@ impl Watch {
         Watch(None)
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Has `waker` called once the object is ready, in place of the one before: in this call, if it is so now.
     pub(crate) fn renew(&mut self, object: &impl Waitable, waker: &Waker) {
         let mut request = match self.take(object) {
