@@ -42,6 +42,7 @@
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
 //! | have values for each task | [`task_local!`] |
 //! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |
+//! | wait for a future, or be one for async code | [`future`] |
 //! | write an iterator as a loop | [`generator`] |
 //! | switch by hand | [`greenlet`] |
 //!
@@ -66,6 +67,7 @@
 //! No feature is on by default. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
 //! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
 
+pub mod future;
 pub mod generator;
 pub mod greenlet;
 mod io;

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use crate::gate::Gate;
-use crate::hub::{Hub, Reason, Wakes};
+use crate::hub::{Hub, Reason, Tell, Wakes};
 
 /// The place for a value that another thread will put there.
 ///
@@ -32,6 +32,20 @@ impl<T> Promise<T> {
 
     pub(crate) fn is_kept(&self) -> bool {
         self.0.lock().value.is_some()
+    }
+
+    /// Lets `look` see the value, if it is there, under the lock: nothing of the user's may run in it.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.0.lock().value.as_mut().map(look)
+    }
+
+    /// Has `ready` called once the value is there: now, if it is. Else gives a key to take it back.
+    pub(crate) fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.0.watch(ready, Option::is_some)
+    }
+
+    pub(crate) fn unwatch(&self, key: u64) {
+        self.0.unwatch(key);
     }
 
     /// Parks until the value is there, and lets `look` see it. `look` runs under the lock: nothing of the user's may run in it.

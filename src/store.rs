@@ -19,6 +19,7 @@ use std::time::Instant;
 use crate::hub::{Hub, Reason, Tell, Wakes};
 use crate::line::{self, Choice, List, Observers, Place, Taker};
 use crate::lock::{Guard, Lock};
+use crate::task::Waitable;
 
 mod peek;
 
@@ -142,9 +143,18 @@ impl<B: Buffer> Store<B> {
     pub(crate) fn put(&self, item: B::Item, deadline: Option<Instant>) -> Result<(), PutError<B::Item>> {
         match self.put_or_lock(item) {
             Ok(done) => done,
-            Err((item, state)) => {
+            Err((item, mut state)) => {
                 let reason = Reason::Other(&"room to put");
-                match line::wait(Putters, &self.state, state, Some(item), reason, deadline) {
+                // Who wants to see an item, or to know of one, learns of this one when it stands in line and the lock is given back: he may
+                // come at once.
+                let mut wakes = Wakes::new();
+                state.show(&item, &mut wakes);
+                let tell = move |mut state: Guard<'_, State<B>>| {
+                    state.observers.tell(&mut wakes);
+                    drop(state);
+                    drop(wakes);
+                };
+                match line::wait_after(Putters, &self.state, state, Some(item), reason, deadline, tell) {
                     Ok(None) => Ok(()),
                     Ok(Some(item)) => Err(PutError::Closed(item)),
                     Err(item) => Err(PutError::Full(item.expect("nobody has taken it"))),
@@ -169,12 +179,6 @@ impl<B: Buffer> Store<B> {
                     // Whoever was given it has his turn first: received, then sent.
                     crate::task::yield_now();
                     return Ok(Ok(()));
-                }
-                Err(PutError::Full(back)) if state.has_onlookers() => {
-                    // Who wants to know of an item learns of this one, though not under the lock. He may come back at once.
-                    state.show(&back, &mut wakes);
-                    state.observers.tell(&mut wakes);
-                    item = back;
                 }
                 Err(PutError::Full(back)) if spun || Hub::get().is_some() => return Err((back, state)),
                 Err(PutError::Full(back)) => {
@@ -295,6 +299,11 @@ impl<B: Buffer> Store<B> {
         Some(state.observers.add(ready.clone()))
     }
 
+    /// Whether there is an item, or none will come.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.lock().is_ready()
+    }
+
     pub(crate) fn unwatch(&self, key: u64) {
         let removed = self.state.lock().observers.remove(key);
         drop(removed);
@@ -321,6 +330,16 @@ impl<B: Buffer> Store<B> {
 
     pub(crate) fn unfinished(&self) -> usize {
         self.state.lock().unfinished
+    }
+}
+
+impl<B: Buffer> Waitable for Store<B> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.unwatch(key);
     }
 }
 
@@ -406,11 +425,6 @@ impl<B: Buffer> State<B> {
             let slot = self.buffer.place(item);
             self.buffer.insert(slot);
         }
-    }
-
-    /// Somebody waits to see an item, or to be told of one.
-    fn has_onlookers(&self) -> bool {
-        !self.observers.is_empty() || !self.peekers.is_empty()
     }
 
     fn has_room(&self) -> bool {

@@ -14,6 +14,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (7, "pool", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
+    (6, "future", &[]),
     (6, "net", &["io", "offload"]),
     (6, "offload", &[]),
     (6, "queue", &[]),
@@ -57,6 +58,7 @@ const BESIDE: &[&str] = &["testing"];
 const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
+    ("futures_core::", &["future/"]),
     ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
@@ -81,6 +83,7 @@ const UNSAFE: &[&str] = &[
     "task/mod.rs",
     "greenlet.rs",
     "scope.rs",
+    "future/signal.rs",
     "io.rs",
     "net/fd.rs",
 ];

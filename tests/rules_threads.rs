@@ -231,6 +231,102 @@ fn rule_24_a_hub_handle_spawns_from_anywhere() {
 }
 
 #[test]
+fn rule_24_threads_without_a_hub_spawn_and_join_and_get_none() {
+    let output = in_child("rule_24_threads_without_a_hub_spawn_and_join_and_get_none", || {
+        let lent = Lent::new();
+        let pollers = || {
+            let links =
+                std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| std::fs::read_link(entry.unwrap().path()));
+            links.filter(|to| to.as_ref().is_ok_and(|to| to.ends_with("anon_inode:[eventpoll]"))).count()
+        };
+        let before = pollers();
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let hub = lent.hub().clone();
+                thread::spawn(move || {
+                    let sleeps = hub.spawn(move || {
+                        sleep(MS);
+                        n
+                    });
+                    let fails = hub.spawn(|| fail::<()>("there"));
+                    assert_eq!(fails.join().unwrap_err().message(), Some("there"));
+                    assert_eq!(sleeps.join().unwrap(), n);
+                    assert_eq!(Builder::new().name("named".into()).spawn_on(&hub, || 1).join().unwrap(), 1);
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        // Of the hub that is lent, and of none else.
+        assert_eq!(pollers(), before);
+    });
+    let Some(output) = output else { return };
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn rule_24_tasks_of_other_hubs_spawn_and_join() {
+    check(|| {
+        let (one, other) = (Lent::new(), Lent::new());
+        let (here, back) = (one.hub().clone(), other.hub().clone());
+        // From a hub to another and back, many at once.
+        let tasks: Vec<_> = (0..50)
+            .map(|n| {
+                let (here, back) = (here.clone(), back.clone());
+                other.hub().spawn(move || {
+                    let inner = here.spawn(move || back.spawn(move || n * 2).join().unwrap() + 1);
+                    inner.join().unwrap()
+                })
+            })
+            .collect();
+        for (n, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.join().unwrap(), n * 2 + 1);
+        }
+    });
+}
+
+#[test]
+fn rule_24_tasks_of_a_tokio_runtime_spawn_and_await() {
+    check(|| {
+        let lent = Lent::new();
+        let hub = lent.hub().clone();
+        let theirs = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let tasks: Vec<_> = (0..50)
+                    .map(|n| {
+                        let hub = hub.clone();
+                        tokio::spawn(async move {
+                            let there = hub.spawn(move || {
+                                sleep(MS);
+                                (thread::current().id(), n)
+                            });
+                            there.await.unwrap()
+                        })
+                    })
+                    .collect();
+                let mut sum = 0;
+                for task in tasks {
+                    let (there, n) = task.await.unwrap();
+                    assert_ne!(there, thread::current().id());
+                    sum += n;
+                }
+                // One that is aborted there goes on here, for its handle was dropped.
+                let (tell, told) = mpsc::channel();
+                let goes_on = hub.spawn(move || told.recv().unwrap());
+                let aborted = tokio::spawn(goes_on);
+                tokio::task::yield_now().await;
+                aborted.abort();
+                assert!(aborted.await.unwrap_err().is_cancelled());
+                tell.send(()).unwrap();
+                hub.spawn(|| ()).await.unwrap();
+                sum
+            })
+        });
+        assert_eq!(theirs.join().unwrap(), (0..50).sum::<i32>());
+    });
+}
+
+#[test]
 fn rule_24_a_remote_join_parks_only_its_task() {
     check(|| {
         let lent = Lent::new();

@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::cancel::Frame;
@@ -65,6 +66,8 @@ pub(crate) struct Extra {
     /// To be run at the task's end, in order, by key.
     pub(crate) watchers: Vec<(u64, Box<dyn FnOnce()>)>,
     pub(crate) last_watcher: u64,
+    /// The handle was polled: to be called at the task's end.
+    pub(crate) waker: Option<Waker>,
     /// Task-locals by key, in the order in which they were first used.
     pub(crate) locals: Vec<(usize, Rc<dyn Any>)>,
     /// The body has not returned.

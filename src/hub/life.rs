@@ -77,6 +77,9 @@ fn run_watchers(header: &Header) {
     for (_, watcher) in watchers.into_iter().flatten() {
         quietly(watcher);
     }
+    if let Some(waker) = header.peek_extra(|extra| extra.waker.take()).flatten() {
+        call_out(|| waker.wake());
+    }
 }
 
 /// Drops what the task has of its own beside its stack.
@@ -104,6 +107,18 @@ pub(crate) fn quietly(f: impl FnOnce()) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         let _leaked = ManuallyDrop::new(again);
     }
+}
+
+/// Runs a waker of the user's, in the midst of whatever the caller does: nothing may switch in it, and a panic in it is reported
+/// and ends there. Nothing is to be locked or borrowed.
+#[cold]
+pub(crate) fn call_out(f: impl FnOnce()) {
+    let Some(hub) = Hub::get() else { return quietly(f) };
+    let header = hub.current();
+    let unwinding = header.unwinding.get();
+    hub.hold(|| quietly(f));
+    // The panic hook may have noted one that is over.
+    header.unwinding.set(unwinding);
 }
 
 thread_local! {

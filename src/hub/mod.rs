@@ -53,7 +53,7 @@ pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
 pub(crate) use header::{Header, Reason, State, TaskRef};
-pub(crate) use life::quietly;
+pub(crate) use life::{call_out, quietly};
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 pub(crate) use sleeper::{Sleeper, Target, Tell, Wakes};
 
@@ -83,7 +83,7 @@ pub(crate) struct Hub {
     parked_on_shared: Cell<usize>,
     /// In a forked child whose root stayed with the parent: the hub's loop still runs on its stack, but it never has a turn.
     is_rootless: Cell<bool>,
-    /// Nothing may switch: the panic hook is running, or code of the user's on the hub's loop or under a lock.
+    /// Nothing may switch: the panic hook is running, or code of the user's on the hub's loop, under a lock, or in a waker.
     held: Cell<bool>,
     /// Where woken tasks gather while a poll is made with others in the queue; they go ahead of these.
     batch: RefCell<Vec<TaskRef>>,
@@ -313,7 +313,7 @@ impl Hub {
     pub(crate) fn arm(&self, clause: Clause) -> Waiter {
         assert!(
             self.can_switch(),
-            "greenroom: a call that has to wait, where nothing may: inside the panic hook, or a comparison for a queue"
+            "greenroom: a call that has to wait, where nothing may: inside the panic hook, a waker, or a comparison for a queue"
         );
         let task = self.current();
         let generation = task.wait.arm();
@@ -425,7 +425,7 @@ impl Hub {
         }
     }
 
-    /// Whether the running code may switch: not from within the panic hook.
+    /// Whether the running code may switch: not from within the panic hook, nor a waker.
     #[inline]
     pub(crate) fn can_switch(&self) -> bool {
         !self.held.get()

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::fork;
 use super::header::{Reason, TaskRef};
 use super::shared::{Message, RemoteTask, Shared};
-use super::{Hub, Outcome};
+use super::{Hub, Outcome, call_out};
 use crate::clock;
 use crate::waiter::{Clause, Waiter};
 
@@ -217,7 +217,8 @@ impl Wakes {
                     let _gone = shared.send(Message::Fire(task, generation, clause));
                 }
                 Wake::Native(parker) => parker.unpark(),
-                Wake::Tell(tell) => tell(),
+                // A stream's leads to a waker of the user's, which may be dropped here too.
+                Wake::Tell(tell) => call_out(move || tell()),
             }
         }
     }

@@ -35,12 +35,13 @@ use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::hub::{Hub, Tell};
 use crate::store::{Fifo, GetError, PutError, Store};
-use crate::task::Waitable;
+use crate::task::{Waitable, Watch};
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
@@ -60,7 +61,7 @@ pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, 
 #[must_use]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let chan = Chan::new(usize::MAX);
-    (Sender { chan: chan.clone() }, Receiver { chan, _alone: PhantomData })
+    (Sender { chan: chan.clone() }, Receiver { chan, watch: Watch::new(), _alone: PhantomData })
 }
 
 /// Makes a channel that holds `bound` items: [`SyncSender::send`] waits for room.
@@ -85,7 +86,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 #[must_use]
 pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     let chan = Chan::new(bound);
-    (SyncSender { chan: chan.clone() }, Receiver { chan, _alone: PhantomData })
+    (SyncSender { chan: chan.clone() }, Receiver { chan, watch: Watch::new(), _alone: PhantomData })
 }
 
 /// What both ends share. It is closed by whichever side is gone first.
@@ -267,6 +268,8 @@ impl<T> fmt::Debug for SyncSender<T> {
 /// ```
 pub struct Receiver<T> {
     chan: Arc<Chan<T>>,
+    /// As a stream.
+    watch: Watch,
     /// `Send`, not `Sync`.
     _alone: PhantomData<Cell<()>>,
 }
@@ -366,6 +369,27 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T> Receiver<T> {
+    /// Receives an item if there is one; else `waker` is called once there is, in place of the one before. `None`: nothing is left
+    /// and no sender.
+    pub(crate) fn poll_recv(&mut self, waker: &Waker) -> Poll<Option<T>> {
+        charge();
+        let store = &self.chan.store;
+        if self.watch.is_open() && store.is_ready() {
+            // Before an item is taken, which would be lost should the waker's destructor panic.
+            drop(self.watch.take(store));
+        }
+        if !self.watch.is_open() {
+            match store.try_get() {
+                Err(GetError::Empty) => {}
+                item => return Poll::Ready(item.ok()),
+            }
+        }
+        self.watch.renew(store, waker);
+        Poll::Pending
+    }
+}
+
 /// Gives the others their turn, now and then (rule 4).
 #[inline(always)]
 fn charge() {
@@ -376,6 +400,7 @@ fn charge() {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
+        let _waker = self.watch.take(&self.chan.store);
         self.chan.store.close();
         // Their destructors are the user's, and may use the channel: not under its lock.
         let left = mem::replace(&mut self.chan.store.lock().buffer, Fifo::new());

@@ -12,6 +12,8 @@ use crate::hub::TaskRc;
 
 /// Owns the result of a task; dropping it detaches the task, which goes on.
 ///
+/// For async code on the task's thread it is a future: see [`future`](crate::future).
+///
 /// A handle stays on its thread, as the task does. For one that does not, see
 /// [`HubHandle::spawn`](crate::HubHandle::spawn).
 ///
@@ -70,7 +72,7 @@ impl<T> JoinHandle<T> {
         if !self.is_finished() {
             super::wait_for_end(self.task.header(), None);
         }
-        self.result()
+        self.take_result()
     }
 
     /// Waits no longer than `timeout`; gives the handle back if the task has not ended by then.
@@ -100,7 +102,7 @@ impl<T> JoinHandle<T> {
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, JoinHandle<T>> {
         if self.is_finished() || super::wait_for_end(self.task.header(), clock::deadline_after(timeout)) {
-            Ok(self.result())
+            Ok(self.take_result())
         } else {
             Err(self)
         }
@@ -135,8 +137,11 @@ impl<T> JoinHandle<T> {
         self.task().link(f)
     }
 
+    /// The result of a task that has ended.
     #[inline]
-    fn result(self) -> Result<T, JoinError> {
+    #[track_caller]
+    pub(crate) fn take_result(&self) -> Result<T, JoinError> {
+        assert!(self.task.header().attached.replace(false), "{}", super::TAKEN);
         // One that stayed with the parent of a forked process ends here without.
         self.task.take().unwrap_or(Err(JoinError::Killed))
     }
@@ -145,7 +150,10 @@ impl<T> JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         // Before the end: the task drops the result itself. After it: the result is ours to drop.
-        self.task.header().attached.set(false);
+        let header = self.task.header();
+        header.attached.set(false);
+        // Dropped last: it is the user's.
+        let _waker = header.peek_extra(|extra| extra.waker.take());
         drop(self.task.take());
     }
 }

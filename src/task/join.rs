@@ -75,7 +75,7 @@ pub fn try_joinall<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Resul
     let mut results: Vec<Option<T>> = handles.iter().map(|_| None).collect();
     let order = iwait(handles.iter().enumerate().map(|(place, handle)| Indexed(place, handle)));
     for Indexed(place, handle) in order {
-        let result = handle.cell().take().expect("an ended task has left its result");
+        let result = handle.take_result();
         results[place] = Some(result?);
     }
     Ok(results.into_iter().map(|value| value.expect("every task has ended")).collect())

@@ -17,6 +17,7 @@ mod park;
 mod remote;
 mod run;
 mod wait;
+mod watch;
 
 pub use handle::JoinHandle;
 pub use join::{joinall, killall, try_joinall};
@@ -24,6 +25,7 @@ pub use park::{Unparker, idle, park, park_timeout, yield_now};
 pub use remote::{HubHandle, RemoteJoinHandle};
 pub use run::run;
 pub use wait::{IWait, Waitable, iwait, wait};
+pub(crate) use watch::Watch;
 
 /// A task, without its result: to name it, kill it, unpark it, or watch for its end.
 ///
@@ -397,6 +399,9 @@ fn wait_for_end(header: &Header, deadline: Option<Instant>) -> bool {
     }
     true
 }
+
+/// Where a handle is asked for what a poll of it has given.
+const TAKEN: &str = "greenroom: a task's result is given once, and a poll of its handle has given it already";
 
 /// Why there is no kill where nothing unwinds (rule 11).
 const NO_KILL: &str = "greenroom: a task that has begun can only be killed by unwinding, and this program is built with panic = \"abort\"";

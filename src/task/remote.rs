@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::Builder;
+use super::{Builder, Waitable, Watch};
 use crate::clock;
 use crate::error::JoinError;
-use crate::hub::{Cancelled, Hub, Message, Reason, Remote, RemoteTask};
+use crate::hub::{Cancelled, Hub, Message, Reason, Remote, RemoteTask, Tell};
 use crate::promise::Promise;
 
 /// A hub, for any thread: spawns tasks onto it.
@@ -69,7 +70,7 @@ impl HubHandle {
         let spec = builder.spec();
         // A message that is given back drops the sender, which ends the packet.
         drop(self.remote.send(Message::Spawn(spec, Box::new(move || job.run()))));
-        RemoteJoinHandle { packet, remote: self.remote.clone() }
+        RemoteJoinHandle { packet, remote: self.remote.clone(), watch: Watch::new() }
     }
 }
 
@@ -94,9 +95,13 @@ impl Builder {
 const JOIN: Reason = Reason::Other(&"a task on another thread");
 
 /// Owns the result of a task on another thread's hub; can be moved between threads. Dropping it detaches the task.
+///
+/// For async code, on any thread, it is a future: see [`future`](crate::future).
 pub struct RemoteJoinHandle<T> {
     packet: Arc<Packet<T>>,
     remote: Remote,
+    /// As a future.
+    watch: Watch,
 }
 
 impl<T: Send + 'static> RemoteJoinHandle<T> {
@@ -116,7 +121,19 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         let result = self.packet.result.wait(JOIN, Option::take);
-        result.expect("the only handle takes the result once")
+        result.expect(super::TAKEN)
+    }
+
+    /// Gives the result if the task has ended; else `waker` is called when it does, in place of the one before.
+    pub(crate) fn poll_result(&mut self, waker: &Waker) -> Poll<Result<T, JoinError>> {
+        if !self.is_finished() {
+            self.watch.renew(&*self.packet, waker);
+            return Poll::Pending;
+        }
+        // The waker first: should its destructor panic, the result is there for the next poll.
+        drop(self.watch.take(&*self.packet));
+        let result = self.packet.result.peek(Option::take).flatten();
+        Poll::Ready(result.expect(super::TAKEN))
     }
 
     /// Waits no longer than `timeout`; gives the handle back if the task has not ended by then.
@@ -135,7 +152,7 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, RemoteJoinHandle<T>> {
         match self.packet.result.wait_until(JOIN, clock::deadline_after(timeout), Option::take) {
-            Some(result) => Ok(result.expect("the only handle takes the result once")),
+            Some(result) => Ok(result.expect(super::TAKEN)),
             None => Err(self),
         }
     }
@@ -164,6 +181,12 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
     }
 }
 
+impl<T> Drop for RemoteJoinHandle<T> {
+    fn drop(&mut self) {
+        drop(self.watch.take(&*self.packet));
+    }
+}
+
 impl<T> fmt::Debug for RemoteJoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteJoinHandle").finish_non_exhaustive()
@@ -181,6 +204,17 @@ enum Stage {
     Sent,
     Doomed,
     Runs(RemoteTask),
+}
+
+/// Ready when there is a result.
+impl<T> Waitable for Packet<T> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.result.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.result.unwatch(key);
+    }
 }
 
 impl<T> Packet<T> {
