@@ -148,8 +148,10 @@ impl<N> List<N> {
                 at = node.next.get();
                 continue;
             }
-            // SAFETY: Q1: we are under the lock, and the node is not published.
-            let payload = unsafe { &mut *(*node.payload).get() };
+            // SAFETY: Q1: we are under the lock, and the node is not published: its payload is alive.
+            let payload = unsafe { &*node.payload }.get();
+            // SAFETY: as above, and its owner does not touch it meanwhile.
+            let payload = unsafe { &mut *payload };
             if !fits(payload) {
                 return None;
             }

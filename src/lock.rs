@@ -75,10 +75,12 @@ impl<T> Lock<T> {
             }
             assert!(holder != me, "greenroom: a comparison or the like uses the object that it is called by");
             tries += 1;
-            match tries {
-                ..=SPINS => hint::spin_loop(),
-                ..=SPINS_AND_YIELDS => thread::yield_now(),
-                _ => thread::sleep(SLEEP),
+            if tries <= SPINS {
+                hint::spin_loop();
+            } else if tries <= SPINS_AND_YIELDS {
+                thread::yield_now();
+            } else {
+                thread::sleep(SLEEP);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Every interleaving of a claim's protocol, checked by loom: `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
 
+#![forbid(unsafe_code)]
+
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
