@@ -320,20 +320,22 @@ fn what_is_not_chosen_is_left_where_it_is() {
         for round in 0..100 {
             one.send(round).unwrap();
             two.send(round).unwrap();
-            select! {
-                recv(&ones) -> item => assert_eq!(item, Ok(round)),
+            let left = select! {
+                recv(&ones) -> item => {
+                    assert_eq!(item, Ok(round));
+                    vec![twos.try_recv()]
+                }
                 recv(&twos) -> item => {
                     assert_eq!(item, Ok(round));
-                    two.send(ones.recv().unwrap()).unwrap();
-                    drop(twos.recv());
-                    one.send(round).unwrap();
-                    drop(ones.recv());
-                    two.send(round).unwrap();
+                    vec![ones.try_recv()]
                 }
-                acquire(&semaphore) -> _permit => drop(ones.recv()),
-            }
-            assert!(ones.try_recv().is_err());
-            assert_eq!(twos.recv(), Ok(round));
+                acquire(&semaphore) -> _permit => {
+                    assert_eq!(semaphore.available(), 0);
+                    vec![ones.try_recv(), twos.try_recv()]
+                }
+            };
+            assert!(left.iter().all(|item| *item == Ok(round)));
+            assert!(ones.try_recv().is_err() && twos.try_recv().is_err());
             assert_eq!(semaphore.available(), 1);
         }
     });
