@@ -333,6 +333,14 @@ impl<B: Buffer> Store<B> {
     }
 }
 
+/// Gives the others their turn, now and then (rule 4): for a call that may have to wait, before it takes anything.
+#[inline(always)]
+pub(crate) fn charge() {
+    if let Some(hub) = Hub::get() {
+        hub.charge_little();
+    }
+}
+
 impl<B: Buffer> Waitable for Store<B> {
     fn watch(&self, ready: &Tell) -> Option<u64> {
         self.watch(ready)

@@ -1,6 +1,8 @@
 //! std's mpsc scenarios, three times: between tasks of one thread, between native threads that have no hub, and between
 //! tasks of several hubs and the test's own thread, which has none.
 
+#![allow(clippy::duplicate_mod, reason = "the same scenarios, each time in another mode")]
+
 #[path = "."]
 mod one_thread {
     #[path = "support/tasks.rs"]

@@ -8,7 +8,7 @@ macro_rules! queue_methods {
             ///
             /// # Switching
             ///
-            /// Yes, if there is no room.
+            /// Yes, if there is no room; now and then even if there is, so that a loop starves nobody.
             ///
             /// # Cancellation
             ///
@@ -29,6 +29,7 @@ macro_rules! queue_methods {
             /// ```
             #[inline]
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
+                crate::store::charge();
                 Ok(self.store.put(item, None)?)
             }
 
@@ -73,6 +74,7 @@ macro_rules! queue_methods {
             /// assert_eq!(nobody_gets.put_timeout(1, Duration::from_millis(1)), Err(PutTimeoutError::Elapsed(1)));
             /// ```
             pub fn put_timeout(&self, item: T, timeout: std::time::Duration) -> Result<(), PutTimeoutError<T>> {
+                crate::store::charge();
                 Ok(self.store.put(item, crate::clock::deadline_after(timeout))?)
             }
 
@@ -80,7 +82,7 @@ macro_rules! queue_methods {
             ///
             /// # Switching
             ///
-            /// Yes, if there is no item.
+            /// Yes, if there is no item; now and then even if there is, so that a loop starves nobody.
             ///
             /// # Cancellation
             ///
@@ -101,6 +103,7 @@ macro_rules! queue_methods {
             /// ```
             #[inline]
             pub fn get(&self) -> Result<T, GetError> {
+                crate::store::charge();
                 Ok(self.store.get(None)?)
             }
 
@@ -142,6 +145,7 @@ macro_rules! queue_methods {
             /// assert_eq!(queue.get_timeout(Duration::from_millis(1)), Ok(1));
             /// ```
             pub fn get_timeout(&self, timeout: std::time::Duration) -> Result<T, GetTimeoutError> {
+                crate::store::charge();
                 Ok(self.store.get(crate::clock::deadline_after(timeout))?)
             }
 

@@ -39,8 +39,8 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::{Hub, Tell};
-use crate::store::{Fifo, GetError, PutError, Store};
+use crate::hub::Tell;
+use crate::store::{self, Fifo, GetError, PutError, Store};
 use crate::task::{Waitable, Watch};
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
@@ -204,7 +204,7 @@ impl<T> SyncSender<T> {
     /// The item, if the receiver is gone, or goes meanwhile.
     #[inline(always)]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
-        charge();
+        store::charge();
         match self.chan.store.put(t, None) {
             Ok(()) => Ok(()),
             Err(PutError::Closed(t) | PutError::Full(t)) => Err(SendError(t)),
@@ -297,7 +297,7 @@ impl<T> Receiver<T> {
     /// [`RecvError`], if nothing is left and no sender.
     #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
-        charge();
+        store::charge();
         self.chan.store.get(None).map_err(|_| RecvError)
     }
 
@@ -351,7 +351,7 @@ impl<T> Receiver<T> {
 
     #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        charge();
+        store::charge();
         self.chan.store.get(deadline).map_err(|error| match error {
             GetError::Empty => RecvTimeoutError::Timeout,
             GetError::Closed => RecvTimeoutError::Disconnected,
@@ -373,7 +373,7 @@ impl<T> Receiver<T> {
     /// Receives an item if there is one; else `waker` is called once there is, in place of the one before. `None`: nothing is left
     /// and no sender.
     pub(crate) fn poll_recv(&mut self, waker: &Waker) -> Poll<Option<T>> {
-        charge();
+        store::charge();
         let store = &self.chan.store;
         if self.watch.is_open() && store.is_ready() {
             // Before an item is taken, which would be lost should the waker's destructor panic.
@@ -387,14 +387,6 @@ impl<T> Receiver<T> {
         }
         self.watch.renew(store, waker);
         Poll::Pending
-    }
-}
-
-/// Gives the others their turn, now and then (rule 4).
-#[inline(always)]
-fn charge() {
-    if let Some(hub) = Hub::get() {
-        hub.charge_little();
     }
 }
 

@@ -496,6 +496,6 @@ fn receiver_is_dropped_while_a_sender_is_still_active() {
 #[test]
 fn sending_again_to_a_closed_end() {
     let (tx, _) = channel();
-    drop(tx.send(123));
+    assert_eq!(tx.send(123), Err(SendError(123)));
     assert_eq!(tx.send(123), Err(SendError(123)));
 }
