@@ -29,6 +29,7 @@
 //! | make tasks that borrow | [`scope()`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
+//! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
 //! | end a program with all its tasks | [`run`] |
@@ -69,6 +70,7 @@ pub mod greenlet;
 mod io;
 mod local;
 pub mod net;
+pub mod offload;
 mod scope;
 pub mod select;
 pub mod sync;
@@ -98,6 +100,7 @@ mod sys;
 
 pub use error::{AccessError, Elapsed, JoinError};
 pub use local::LocalKey;
+pub use offload::offload;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use task::{
     Builder, HubHandle, IWait, JoinHandle, Link, RemoteJoinHandle, Task, TaskId, Unparker, Waitable, current, idle,

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
     (6, "select", &["io"]),
-    (6, "net", &["io"]),
+    (6, "net", &["io", "offload"]),
+    (6, "offload", &[]),
     (6, "io", &[]),
     // Waiting, built on park and unpark alone.
     (5, "sync", &[]),

@@ -82,6 +82,10 @@ fn run_watchers(header: &Header) {
 fn drop_locals(header: &Header) {
     let family = header.peek_extra(|extra| extra.family.take()).flatten();
     quietly(|| drop(family));
+    pop_locals(header);
+}
+
+fn pop_locals(header: &Header) {
     while let Some((_, local)) = header.peek_extra(|extra| extra.locals.pop()).flatten() {
         quietly(|| drop(local));
     }
@@ -93,7 +97,7 @@ fn outcome(payload: Box<dyn Any + Send>) -> JoinError {
 }
 
 /// Runs code of the user's that nobody waits for: a panic in it is reported by the panic hook and ends there.
-pub(super) fn quietly(f: impl FnOnce()) {
+pub(crate) fn quietly(f: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else { return };
     // A payload's destructor may panic in its turn, and what comes of that may do so for ever: it is left alone.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -197,6 +201,20 @@ impl Hub {
         self.root.ending.set(true);
         drop_locals(&self.root);
         ended.unwrap_or(false)
+    }
+
+    /// Makes the root as good as new, for a thread that does one job after the other: ends every task, drops the root's locals
+    /// and forgets a saved unpark.
+    pub(crate) fn renew_root(&self) {
+        debug_assert!(self.current() == self.root, "a job is done on the thread's own stack");
+        // A task that cannot be made to end is a deadlock, which is reported; the task stays.
+        quietly(|| {
+            self.end_all_since(0);
+        });
+        self.root.ending.set(true);
+        pop_locals(&self.root);
+        self.root.ending.set(false);
+        self.root.take_permit();
     }
 
     /// Waits for a task's end, whatever is pending for the current one.

@@ -50,6 +50,7 @@ pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
 pub(crate) use header::{Header, Reason, State, TaskRef};
+pub(crate) use life::quietly;
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};
 pub(crate) use sleeper::{Sleeper, Target, Tell, Wakes};
 
@@ -584,7 +585,8 @@ impl Hub {
                 Some(Duration::ZERO)
             };
             if timeout.is_none() && self.is_stuck() {
-                if self.parked_on_shared.get() == 0 || sys::is_only_thread() {
+                // A thread may have sent a message and gone since the look at the mailbox.
+                if self.parked_on_shared.get() == 0 || (sys::is_only_thread() && !self.shared.is_notified()) {
                     self.report_deadlock();
                 }
                 // Some other thread may yet serve a task; when the last one has ended, none can.

@@ -1,6 +1,6 @@
 //! Name lookups: native threads that call `getaddrinfo` through std, so that no hub ever waits for a name server.
 //!
-//! A lookup goes through three places, all under the pool's lock:
+//! A lookup goes through three places:
 //!
 //! ```text
 //! lookup(host) ── new ──► pending + queue ──► pending, on a thread ──► outcome, for all who wait
@@ -11,18 +11,17 @@
 //!   is cached once it has an answer.
 //! - **N2** A caller holds nothing but an `Arc` of the lookup. One that is killed or times out drops it, and no other
 //!   caller notices; a queued lookup that all have left is never started.
-//! - **N3** A queued lookup has a thread that will take it: `threads` is above 0 while `queue` is not empty.
+//! - **N3** A queued lookup has a thread that will take it, one of a pool of their own: O1 of `offload`.
 
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::hub::{Hub, Reason};
+use crate::offload::ThreadPool;
 use crate::promise::Promise;
 
 /// Looks up the addresses of `host`, each with `port`.
@@ -50,28 +49,23 @@ fn system_lookup(host: &str) -> io::Result<Vec<SocketAddr>> {
 /// The most native threads that look names up at once; more lookups queue.
 const MAX_THREADS: usize = 8;
 
-/// How long a thread without work stays.
-const IDLE: Duration = Duration::from_secs(10);
-
 struct Pool {
     state: Mutex<Option<State>>,
-    work: Condvar,
+    threads: LazyLock<ThreadPool>,
     resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The process that started the threads: a forked child has none of them.
+    /// The process whose lookups these are: a forked child has none of its parent's threads.
     process: u32,
-    threads: usize,
-    idle: usize,
-    queue: VecDeque<Arc<Lookup>>,
     pending: HashMap<Arc<str>, Arc<Lookup>>,
 }
 
 impl Pool {
     const fn new(resolve: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Pool {
-        Pool { state: Mutex::new(None), work: Condvar::new(), resolve }
+        let threads: LazyLock<_> = LazyLock::new(|| ThreadPool::named(MAX_THREADS, "greenroom-resolver"));
+        Pool { state: Mutex::new(None), threads, resolve }
     }
 
     fn lookup(&'static self, host: &str) -> io::Result<Vec<SocketAddr>> {
@@ -83,68 +77,39 @@ impl Pool {
         let mut guard = self.lock();
         let state = guard.get_or_insert_default();
         if state.process != std::process::id() {
-            *state = State { process: std::process::id(), ..State::default() };
+            *state = State { process: std::process::id(), pending: HashMap::new() };
         }
 
         if let Some(lookup) = state.pending.get(host) {
             return Ok(lookup.clone());
         }
 
-        // Without a thread of ours the error is the caller's; with one, the lookup merely waits longer (N3).
-        if state.idle <= state.queue.len() && state.threads < MAX_THREADS {
-            let started = thread::Builder::new().name("greenroom-resolver".into()).spawn(move || self.serve());
-            match started {
-                Ok(_detached) => state.threads += 1,
-                Err(error) if state.threads == 0 => return Err(error),
-                Err(_) => {}
-            }
-        }
-
         let lookup = Arc::new(Lookup { host: host.into(), outcome: Promise::new() });
+        let theirs = lookup.clone();
+        // Without a thread the error is the caller's; with one, the lookup merely waits longer (N3).
+        self.threads.try_spawn(move || self.answer(theirs))?;
         state.pending.insert(lookup.host.clone(), lookup.clone());
-        state.queue.push_back(lookup.clone());
-        self.work.notify_one();
         Ok(lookup)
     }
 
-    /// A resolver thread's life.
-    fn serve(&self) {
-        while let Some(lookup) = self.next() {
-            let outcome = (self.resolve)(&lookup.host);
-
-            // Out of `pending` first: who comes after the answer asks again (N1).
-            if let Some(state) = self.lock().as_mut() {
-                state.pending.remove(&lookup.host);
-            }
-            let kept = lookup.outcome.keep(outcome.map_err(SharedError::from));
-            debug_assert!(kept.is_ok(), "a lookup is made once");
-        }
-    }
-
-    /// The next lookup that someone waits for, or `None` if this thread should end.
-    fn next(&self) -> Option<Arc<Lookup>> {
+    /// Makes the lookup, unless nobody waits for it any more. On a thread of the pool.
+    fn answer(&self, lookup: Arc<Lookup>) {
         let mut guard = self.lock();
-        loop {
-            let state = guard.as_mut()?;
-            if let Some(lookup) = state.queue.pop_front() {
-                // Two are ours: `pending` and the one just popped. More cannot come while we hold the lock (N2).
-                if Arc::strong_count(&lookup) > 2 {
-                    return Some(lookup);
-                }
-                state.pending.remove(&lookup.host);
-                continue;
-            }
-
-            state.idle += 1;
-            let (woken, wait) = self.work.wait_timeout(guard, IDLE).unwrap_or_else(PoisonError::into_inner);
-            guard = woken;
-            let state = guard.as_mut()?;
-            state.idle -= 1;
-            if wait.timed_out() && state.queue.is_empty() {
-                state.threads -= 1;
-                return None;
-            }
+        let Some(state) = guard.as_mut() else { return };
+        // Two are ours: `pending` and the one given. More cannot come while we hold the lock (N2).
+        if Arc::strong_count(&lookup) <= 2 {
+            state.pending.remove(&lookup.host);
+            return;
         }
+        drop(guard);
+        let outcome = (self.resolve)(&lookup.host);
+
+        // Out of `pending` first: who comes after the answer asks again (N1).
+        if let Some(state) = self.lock().as_mut() {
+            state.pending.remove(&lookup.host);
+        }
+        let kept = lookup.outcome.keep(outcome.map_err(SharedError::from));
+        debug_assert!(kept.is_ok(), "a lookup is made once");
     }
 
     /// Nothing that runs under the lock leaves the state half changed, so poison says nothing.
@@ -261,10 +226,8 @@ mod tests {
             wait_for(lookup).unwrap();
         }
         wait_for(&last).unwrap();
-        let state = POOL.lock();
-        let state = state.as_ref().unwrap();
-        assert!(state.pending.is_empty());
-        assert!(state.threads <= MAX_THREADS);
+        assert!(POOL.lock().as_ref().unwrap().pending.is_empty());
+        assert!(POOL.threads.threads() <= MAX_THREADS);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 mod socket;
@@ -44,14 +44,36 @@ pub(crate) fn poll_fd(fd: RawFd, events: libc::c_short, timeout: Option<Duration
     if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
 }
 
-/// Native threads of this crate's own that have no work: nothing of the user's is in their hands.
-pub(crate) static IDLE_WORKERS: AtomicUsize = AtomicUsize::new(0);
+/// Native threads of this crate's own that have no work, in the lower half: nothing of the user's is in their hands, and only
+/// other threads can put something there. How often that has changed, in the upper half.
+static IDLE_WORKERS: AtomicU64 = AtomicU64::new(0);
+/// The process that they belong to: a forked child has none of them.
+static WORKERS_PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Counts a worker of this process as idle.
+pub(crate) fn add_idle_worker(process: u32) {
+    // In a forked child nothing is counted, which only makes a report come late.
+    let counted = WORKERS_PROCESS.compare_exchange(0, process, Ordering::SeqCst, Ordering::SeqCst);
+    if counted.is_ok() || counted == Err(process) {
+        IDLE_WORKERS.fetch_add((1 << 32) + 1, Ordering::SeqCst);
+    }
+}
+
+/// No longer counts so many; before they are given work.
+pub(crate) fn remove_idle_workers(process: u32, count: usize) {
+    if WORKERS_PROCESS.load(Ordering::SeqCst) == process {
+        IDLE_WORKERS.fetch_add(((1 << 32) - 1) * count as u64, Ordering::SeqCst);
+    }
+}
 
 /// Whether this thread is the process's only one, but for idle workers. No, where the system does not tell.
 pub(crate) fn is_only_thread() -> bool {
-    // Before the count of all: a worker that is about to get work must not be taken for an idle one that is gone.
-    let idle = IDLE_WORKERS.load(Ordering::SeqCst);
-    count_threads().is_some_and(|all| all <= idle as u64 + 1)
+    let before = IDLE_WORKERS.load(Ordering::SeqCst);
+    let ours = WORKERS_PROCESS.load(Ordering::SeqCst) == std::process::id();
+    let idle = if ours { before & u64::from(u32::MAX) } else { 0 };
+    // The same all the while, and so at the moment of the count: no thread that was there then was given work and was gone when
+    // they were counted, or was gone and had given work before.
+    count_threads().is_some_and(|all| all <= idle + 1) && IDLE_WORKERS.load(Ordering::SeqCst) == before
 }
 
 /// How many native threads the process has: `/proc/self/task` is a directory with a subdirectory for each (proc(5)).
