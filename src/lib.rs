@@ -67,7 +67,7 @@
 
 pub mod generator;
 pub mod greenlet;
-mod io;
+pub mod io;
 mod local;
 pub mod net;
 pub mod offload;

@@ -14,7 +14,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (6, "select", &["io"]),
     (6, "net", &["io", "offload"]),
     (6, "offload", &[]),
-    (6, "io", &[]),
+    (6, "io", &["offload"]),
     // Waiting, built on park and unpark alone.
     (5, "sync", &[]),
     (5, "scope", &[]),
@@ -53,7 +53,7 @@ const BESIDE: &[&str] = &["testing"];
 const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
-    ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
+    ("libc::", &["sys/", "stack/", "io/source.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
@@ -76,7 +76,8 @@ const UNSAFE: &[&str] = &[
     "task/mod.rs",
     "greenlet.rs",
     "scope.rs",
-    "io.rs",
+    "io/source.rs",
+    "io/pipe.rs",
     "net/fd.rs",
 ];
 

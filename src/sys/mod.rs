@@ -6,8 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+mod file;
 mod socket;
 
+pub(crate) use file::*;
 pub(crate) use socket::*;
 
 /// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.

@@ -63,7 +63,7 @@ pub(crate) struct Source<S: AsFd> {
     mode: Arc<Mode>,
 }
 
-/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net).
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), and pipes.
 pub trait Pollable {
     #[doc(hidden)]
     fn awaited(&self) -> Awaited<'_>;
@@ -532,7 +532,7 @@ impl<S: AsFd> Drop for Source<S> {
 }
 
 impl Direction {
-    fn poll_events(self) -> libc::c_short {
+    pub(super) fn poll_events(self) -> libc::c_short {
         match self {
             Direction::Read => libc::POLLIN,
             Direction::Write => libc::POLLOUT,
