@@ -65,6 +65,7 @@
 //! No feature is on by default. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
 //! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
 
+pub mod fs;
 pub mod generator;
 pub mod greenlet;
 pub mod io;

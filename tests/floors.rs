@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Waiting for something outside.
+    (6, "fs", &["io", "offload"]),
     (6, "select", &["io"]),
     (6, "net", &["io", "offload"]),
     (6, "offload", &[]),
@@ -53,7 +54,7 @@ const BESIDE: &[&str] = &["testing"];
 const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
-    ("libc::", &["sys/", "stack/", "io/source.rs", "net/connect.rs", "remote.rs"]),
+    ("libc::", &["sys/", "stack/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
@@ -78,6 +79,7 @@ const UNSAFE: &[&str] = &[
     "scope.rs",
     "io/source.rs",
     "io/pipe.rs",
+    "fs/fd.rs",
     "net/fd.rs",
 ];
 

@@ -29,8 +29,8 @@ use crate::sys;
 
 /// A descriptor through which bytes flow in order, with no positions.
 #[derive(Debug)]
-pub(crate) struct Flow {
-    pub(super) source: Source<OwnedFd>,
+pub(crate) struct Flow<S: AsFd = OwnedFd> {
+    source: Source<S>,
     way: Arc<Way>,
 }
 
@@ -47,23 +47,31 @@ struct Way {
 /// The locks guard nothing that could be half changed.
 impl RefUnwindSafe for Way {}
 
-impl Flow {
+impl<S: AsFd> Flow<S> {
     /// Wraps a descriptor that was just made.
-    pub(crate) fn new(fd: OwnedFd) -> Flow {
+    pub(crate) fn new(fd: S) -> Flow<S> {
         Flow { source: Source::new(fd), way: Way::new() }
     }
 
     /// Wraps a descriptor that came from outside, in whatever mode.
-    pub(crate) fn from_outside(fd: OwnedFd) -> Flow {
+    pub(crate) fn from_outside(fd: S) -> Flow<S> {
         Flow { source: Source::from_outside(fd), way: Way::new() }
     }
 
-    pub(crate) fn try_clone(&self) -> io::Result<Flow> {
-        let fd = self.source.get().try_clone()?;
-        Ok(Flow { source: self.source.duplicate(fd), way: self.way.clone() })
+    /// Wraps a duplicate of this descriptor.
+    pub(crate) fn duplicate(&self, fd: S) -> Flow<S> {
+        Flow { source: self.source.duplicate(fd), way: self.way.clone() }
     }
 
-    pub(crate) fn into_fd(self) -> OwnedFd {
+    pub(crate) fn source(&self) -> &Source<S> {
+        &self.source
+    }
+
+    pub(crate) fn get(&self) -> &S {
+        self.source.get()
+    }
+
+    pub(crate) fn into_inner(self) -> S {
         self.source.into_inner()
     }
 

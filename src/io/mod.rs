@@ -18,6 +18,7 @@ mod flow;
 mod pipe;
 mod source;
 
+pub(crate) use flow::Flow;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use source::Pollable;
-pub(crate) use source::{Awaited, Direction, Left, Source};
+pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source};

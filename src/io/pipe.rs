@@ -92,7 +92,7 @@ impl PipeReader {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn try_clone(&self) -> io::Result<PipeReader> {
-        self.0.try_clone().map(PipeReader)
+        Ok(PipeReader(self.0.duplicate(self.0.get().try_clone()?)))
     }
 }
 
@@ -119,7 +119,7 @@ impl PipeWriter {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn try_clone(&self) -> io::Result<PipeWriter> {
-        self.0.try_clone().map(PipeWriter)
+        Ok(PipeWriter(self.0.duplicate(self.0.get().try_clone()?)))
     }
 }
 
@@ -175,19 +175,19 @@ macro_rules! conversions {
     ($($end:ident = $std:ty;)*) => {$(
         impl AsFd for $end {
             fn as_fd(&self) -> BorrowedFd<'_> {
-                self.0.source.get().as_fd()
+                self.0.get().as_fd()
             }
         }
 
         impl AsRawFd for $end {
             fn as_raw_fd(&self) -> RawFd {
-                self.0.source.get().as_raw_fd()
+                self.0.get().as_raw_fd()
             }
         }
 
         impl IntoRawFd for $end {
             fn into_raw_fd(self) -> RawFd {
-                self.0.into_fd().into_raw_fd()
+                self.0.into_inner().into_raw_fd()
             }
         }
 
@@ -214,14 +214,14 @@ macro_rules! conversions {
 
         impl From<$end> for OwnedFd {
             fn from(end: $end) -> OwnedFd {
-                end.0.into_fd()
+                end.0.into_inner()
             }
         }
 
         /// Gives std's end: its calls stop the native thread again.
         impl From<$end> for $std {
             fn from(end: $end) -> $std {
-                end.0.into_fd().into()
+                end.0.into_inner().into()
             }
         }
 
@@ -234,7 +234,7 @@ macro_rules! conversions {
 
         impl Pollable for $end {
             fn awaited(&self) -> Awaited<'_> {
-                Awaited(&self.0.source)
+                Awaited(self.0.source())
             }
         }
 

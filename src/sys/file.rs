@@ -56,3 +56,42 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usiz
     // SAFETY: S1 and S2, `bufs`, which are only read.
     length(unsafe { libc::writev(fd.as_raw_fd(), pointer, count) })
 }
+
+/// Whether the open file goes past the page cache (`O_DIRECT`): then no read is at once.
+pub(crate) fn is_direct(fd: BorrowedFd<'_>) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // SAFETY: takes and gives integers only.
+        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+        flags >= 0 && flags & libc::O_DIRECT != 0
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = fd;
+        false
+    }
+}
+
+/// Whether a [`read_nowait`] of a file that gives 0 has seen the end. Linux 5.9 and 5.10 say 0 also where they would wait (preadv2(2)).
+pub(crate) fn nowait_knows_the_end() -> bool {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    const UNKNOWN: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    static KNOWN: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match KNOWN.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let mut name = std::mem::MaybeUninit::<libc::utsname>::uninit();
+            // SAFETY: writes one name, alive for the call.
+            let knows = unsafe { libc::uname(name.as_mut_ptr()) } == 0 && {
+                // SAFETY: the call succeeded and has filled it.
+                let name = unsafe { name.assume_init() };
+                let begins = |text: &[u8]| text.iter().zip(name.release).all(|(&a, b)| a == b as u8);
+                !begins(b"5.9.") && !begins(b"5.10.")
+            };
+            KNOWN.store(if knows { YES } else { NO }, Ordering::Relaxed);
+            knows
+        }
+        known => known == YES,
+    }
+}
