@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, DirEntryExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::native::{held, native};
+use crate::io::{held, native};
 
 /// The entries of a directory, in no order; made by [`read_dir`](super::read_dir).
 ///

@@ -22,9 +22,8 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use super::OpenOptions;
-use super::native::{can_park, held, native, waits};
 use crate::hub::{Hub, Tell};
-use crate::io::{Awaitable, Awaited, Direction, Flow, Pollable};
+use crate::io::{Awaitable, Awaited, Direction, Flow, Pollable, can_park, held, native, waits};
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys;
 use crate::waiter::Waiter;

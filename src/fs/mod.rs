@@ -21,15 +21,15 @@ mod dir;
 #[allow(unsafe_code, reason = "a file is made of a raw descriptor")]
 mod fd;
 mod file;
-mod native;
 mod options;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::io::native;
+
 pub use dir::{DirBuilder, DirEntry, ReadDir};
 pub use file::File;
-use native::native;
 pub use options::OpenOptions;
 pub use std::fs::{FileTimes, FileType, Metadata, Permissions, TryLockError};
 

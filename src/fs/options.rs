@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::File;
-use super::native::{can_park, native, waits};
+use crate::io::{can_park, native, waits};
 
 /// How a file is opened, as [`std::fs::OpenOptions`].
 ///

@@ -15,10 +15,14 @@
 //! those of [`std::io`].
 
 mod flow;
+mod native;
 mod pipe;
 mod source;
+mod stdio;
 
 pub(crate) use flow::Flow;
+pub(crate) use native::{can_park, held, native, waits};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use source::Pollable;
 pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source};
+pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

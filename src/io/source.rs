@@ -479,6 +479,11 @@ impl<S: AsFd> Source<S> {
         Ok(())
     }
 
+    /// Waits whatever the open file's flags: they are somebody else's.
+    pub(crate) fn ignore_flags(&self) {
+        self.mode.nonblocking.store(NO, Ordering::Relaxed);
+    }
+
     fn is_nonblocking(&self) -> bool {
         let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
         if known == UNKNOWN {

@@ -18,17 +18,17 @@ use crate::offload::{ThreadPool, offload};
 use crate::time::shield;
 
 /// Runs `f` on a native thread. Killed, the caller leaves at once, and `f` goes on.
-pub(super) fn native<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn native<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     offload(f)
 }
 
 /// Runs `f` on a native thread, and holds kills and timeouts back until it is done (F1).
-pub(super) fn held<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn held<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     if can_park() { shield(|| offload(f)) } else { f() }
 }
 
 /// The pool for jobs that wait for other processes (F2). A thread is started for each, and goes when there has been no use for it.
-pub(super) fn waits() -> &'static ThreadPool {
+pub(crate) fn waits() -> &'static ThreadPool {
     static POOL: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::named(MOST_WAITS, "greenroom-waits"));
     &POOL
 }
@@ -37,6 +37,6 @@ pub(super) fn waits() -> &'static ThreadPool {
 const MOST_WAITS: usize = 4096;
 
 /// Whether the caller can leave the thread to others meanwhile. Not in a panic hook, nor where there can be no hub.
-pub(super) fn can_park() -> bool {
+pub(crate) fn can_park() -> bool {
     Hub::can_park() && Hub::try_here().is_ok()
 }
