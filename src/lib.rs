@@ -67,10 +67,11 @@
 //! No feature is on by default. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
 //! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
 
+pub mod fs;
 pub mod future;
 pub mod generator;
 pub mod greenlet;
-mod io;
+pub mod io;
 mod local;
 pub mod net;
 pub mod offload;

@@ -18,7 +18,8 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (6, "net", &["io", "offload"]),
     (6, "offload", &[]),
     (6, "queue", &[]),
-    (6, "io", &[]),
+    (6, "fs", &["io", "offload"]),
+    (6, "io", &["offload"]),
     // Waiting, built on park and unpark alone.
     (5, "sync", &[]),
     (5, "scope", &[]),
@@ -59,7 +60,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
-    ("libc::", &["sys/", "stack/", "io.rs", "net/connect.rs", "remote.rs"]),
+    ("libc::", &["sys/", "stack/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
@@ -84,7 +85,9 @@ const UNSAFE: &[&str] = &[
     "greenlet.rs",
     "scope.rs",
     "future/signal.rs",
-    "io.rs",
+    "io/source.rs",
+    "io/pipe.rs",
+    "fs/fd.rs",
     "net/fd.rs",
 ];
 

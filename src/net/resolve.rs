@@ -21,9 +21,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::hub::{Hub, Reason};
-use crate::promise::Promise;
-
 use crate::offload::ThreadPool;
+use crate::promise::Promise;
 
 /// Looks up the addresses of `host`, each with `port`.
 pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

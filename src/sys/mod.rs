@@ -6,8 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+mod file;
 mod socket;
 
+pub(crate) use file::*;
 pub(crate) use socket::*;
 
 /// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.
@@ -181,6 +183,22 @@ pub(crate) type FileId = (u64, u64);
 
 /// The name of a descriptor's open socket (fstat(2)).
 pub(crate) fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    file_kind(fd).map(|(id, _)| id)
+}
+
+/// What the poller makes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// Always ready, if slow.
+    Disk,
+    /// A terminal, maybe.
+    Character,
+    /// A pipe, a socket.
+    Other,
+}
+
+/// The name and the kind of a descriptor's open file (fstat(2)).
+pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> io::Result<(FileId, FileKind)> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: writes one stat, alive for the call.
     if unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) } < 0 {
@@ -188,8 +206,19 @@ pub(crate) fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
     }
     // SAFETY: the call succeeded and has filled it.
     let stat = unsafe { stat.assume_init() };
+    let kind = match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR => FileKind::Disk,
+        libc::S_IFCHR => FileKind::Character,
+        _ => FileKind::Other,
+    };
     #[allow(clippy::unnecessary_cast, reason = "the fields have other types elsewhere")]
-    Ok((stat.st_dev as u64, stat.st_ino as u64))
+    Ok(((stat.st_dev as u64, stat.st_ino as u64), kind))
+}
+
+/// Has `f` called when the process exits, by a return from `main` or by `exit(3)`. It must not unwind.
+pub(crate) fn at_process_exit(f: extern "C" fn()) {
+    // SAFETY: a function without arguments, for the whole life of the process. Without memory for it, it is not called.
+    unsafe { libc::atexit(f) };
 }
 
 /// A socket's `SO_RCVTIMEO` (`receive`) or `SO_SNDTIMEO`; `None` for none, and for what is no socket.

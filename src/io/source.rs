@@ -63,7 +63,7 @@ pub(crate) struct Source<S: AsFd> {
     mode: Arc<Mode>,
 }
 
-/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net).
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), and pipes.
 pub trait Pollable {
     #[doc(hidden)]
     fn awaited(&self) -> Awaited<'_>;
@@ -479,6 +479,11 @@ impl<S: AsFd> Source<S> {
         Ok(())
     }
 
+    /// Waits whatever the open file's flags: they are somebody else's.
+    pub(crate) fn ignore_flags(&self) {
+        self.mode.nonblocking.store(NO, Ordering::Relaxed);
+    }
+
     fn is_nonblocking(&self) -> bool {
         let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
         if known == UNKNOWN {
@@ -532,7 +537,7 @@ impl<S: AsFd> Drop for Source<S> {
 }
 
 impl Direction {
-    fn poll_events(self) -> libc::c_short {
+    pub(super) fn poll_events(self) -> libc::c_short {
         match self {
             Direction::Read => libc::POLLIN,
             Direction::Write => libc::POLLOUT,
