@@ -97,7 +97,7 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Inherited<S> {
 
     fn read(&'static self, buf: &mut [u8]) -> io::Result<usize> {
         match self.means(Direction::Read) {
-            Err(error) if is_closed(&error) => Ok(0),
+            Err(error) if sys::is_closed(&error) => Ok(0),
             Err(error) => Err(error),
             Ok(Means::Flow(flow)) => flow.read(buf),
             Ok(Means::Terminal | Means::Disk) => self.read_disk(buf),
@@ -146,7 +146,7 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Inherited<S> {
             }
         };
         match result {
-            Err(error) if is_closed(&error) => Ok(buf.len()),
+            Err(error) if sys::is_closed(&error) => Ok(buf.len()),
             result => result,
         }
     }
@@ -182,10 +182,6 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Awaitable for &'static Inheri
 fn terminal() -> &'static ThreadPool {
     static POOL: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::named(1, "greenroom-terminal"));
     &POOL
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EBADF)
 }
 
 /// Reads past the buffer.
