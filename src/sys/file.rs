@@ -43,6 +43,11 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM))
 }
 
+/// Whether the error says that the poller does not take such a file (epoll_ctl(2)).
+pub(crate) fn is_unpollable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
 /// Whether the error says that the descriptor is not open.
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADF)
