@@ -546,6 +546,42 @@ fn a_reader_of_a_fifo_parks_alone() {
     });
 }
 
+// A fifo is looked at and then read: no other handle of the process comes in between, and no thread is left waiting in the kernel.
+#[test]
+fn readers_of_a_fifo_on_two_hubs_take_turns() {
+    with_dir(|dir| {
+        let path = dir.fifo();
+        let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let reader = both.try_clone().unwrap();
+                std::thread::spawn(move || {
+                    // The last byte for each is a zero.
+                    let (mut sum, mut byte) = (0, [0]);
+                    loop {
+                        // Should this hub be stopped by the other's byte, its timer would be late, and the test would hang.
+                        match timeout(MS, || { &reader }.read_exact(&mut byte).unwrap()) {
+                            Ok(()) if byte[0] == 0 => return sum,
+                            Ok(()) => sum += u32::from(byte[0]),
+                            Err(_) => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut writer = both;
+        for n in 0..5000 {
+            writer.write_all(&[1]).unwrap();
+            if n % 8 == 0 {
+                yield_now();
+            }
+        }
+        writer.write_all(&[0, 0]).unwrap();
+        let sums: Vec<_> = threads.into_iter().map(|thread| soon(|| thread.join().unwrap())).collect();
+        assert_eq!(sums.iter().sum::<u32>(), 5000);
+    });
+}
+
 #[test]
 fn a_fifo_whose_other_side_has_gone() {
     with_dir(|dir| {

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
@@ -402,10 +401,10 @@ fn a_lock_is_reentrant_for_its_task_alone() {
     assert_eq!(own(&output.stdout), "one two\nother\n");
 }
 
-// The process can be ended by a task, and a terminal of its own is no matter.
+// The process can be ended by a task, in the midst of a line.
 #[test]
-fn a_session_without_a_terminal() {
-    let mut command = child("a_session_without_a_terminal", || {
+fn what_is_left_in_the_buffer_is_written_at_the_exit() {
+    let mut command = child("what_is_left_in_the_buffer_is_written_at_the_exit", || {
         spawn(|| {
             stdout().write_all(b"part").unwrap();
             std::process::exit(0);
@@ -413,12 +412,5 @@ fn a_session_without_a_terminal() {
         .join()
         .unwrap();
     });
-    // SAFETY: setsid is async-signal-safe.
-    unsafe {
-        command.pre_exec(|| {
-            libc::setsid();
-            Ok(())
-        })
-    };
     assert_eq!(own(&command.output().unwrap().stdout), "part");
 }

@@ -6,6 +6,7 @@
 //!
 //! - **F1** What moves bytes, a position or an attribute of an open file is [`held`]: a kill comes after it. Such calls end by
 //!   themselves, and a read that was cancelled half-way would have lost its bytes.
+//!   Jobs stand in the line of the default pool, behind whatever the program gives to that; a kill waits there too.
 //! - **F2** What may wait for others, for ever, runs in a pool of its own ([`waits`]): opening fifos and devices, locks. It is
 //!   cancelled at once, and what it gets after that is given back.
 

@@ -271,7 +271,12 @@ impl Stdin {
 
 /// The standard input, locked, as [`std::io::StdinLock`]; made by [`Stdin::lock`].
 ///
-/// What it switches for is told at [`Stdin`].
+/// What it switches for is told at [`Stdin`]. It stays on its thread, as std's does:
+///
+/// ```compile_fail
+/// fn send<T: Send>(_: T) {}
+/// send(greenroom::io::stdin().lock());
+/// ```
 pub struct StdinLock<'a>(MutexGuard<'a, BufReader<RawInput>>);
 
 impl Read for StdinLock<'_> {
@@ -395,7 +400,12 @@ extern "C" fn flush_at_exit() {
 /// What has been put into the buffer stays there. A terminal may still get what a write was about to write.
 pub struct Stdout(());
 
-/// The standard output, locked, as [`std::io::StdoutLock`]; made by [`Stdout::lock`].
+/// The standard output, locked, as [`std::io::StdoutLock`]; made by [`Stdout::lock`]. It stays on its thread, as std's does:
+///
+/// ```compile_fail
+/// fn send<T: Send>(_: T) {}
+/// send(greenroom::io::stdout().lock());
+/// ```
 pub struct StdoutLock<'a> {
     /// `None` in a panic hook or the like, if a task has the lock that cannot run now: then there is no buffer.
     guard: Option<ReentrantMutexGuard<'a, Output>>,
