@@ -416,6 +416,30 @@ fn a_kill_does_not_cut_a_read_short() {
     });
 }
 
+// Each call is held together, the loop around them is not.
+#[test]
+fn a_task_that_only_writes_can_be_killed() {
+    with_dir(|dir| {
+        let path = dir.join("file");
+        let file = File::create(&path).unwrap();
+        let other = file.try_clone().unwrap();
+        let writing = spawn(move || {
+            loop {
+                file.write_at(b"x", 0).unwrap();
+            }
+        });
+        sleep(MS);
+        soon(|| writing.kill());
+        let elapsed = timeout(5 * MS, || {
+            loop {
+                { &other }.write_all_at(b"y", 0).unwrap();
+            }
+        });
+        assert!(elapsed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"y");
+    });
+}
+
 #[test]
 fn a_lock_keeps_other_open_files_out() {
     with_dir(|dir| {

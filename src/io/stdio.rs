@@ -19,6 +19,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::catch_unwind;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Once, PoisonError};
 
@@ -578,4 +579,18 @@ handles! {
     Stdin, StdinLock = INPUT;
     Stdout, StdoutLock = OUTPUT;
     Stderr, StderrLock = ERRORS;
+}
+
+/// Has a child process write to the same place.
+impl From<Stdout> for Stdio {
+    fn from(_: Stdout) -> Stdio {
+        io::stdout().into()
+    }
+}
+
+/// Has a child process write to the same place.
+impl From<Stderr> for Stdio {
+    fn from(_: Stderr) -> Stdio {
+        io::stderr().into()
+    }
 }
