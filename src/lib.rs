@@ -30,6 +30,7 @@
 //! | make many, so many at a time | [`pool`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
+//! | use files, pipes, the standard streams | [`fs`], [`io`] |
 //! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
@@ -51,8 +52,8 @@
 //! - A task stays on its thread, and all tasks of a thread take turns. They share `Rc` and `Cell`; what parks a task says so
 //!   under *Switching*, and between two such calls nobody else runs.
 //! - What blocks in `std` stops the thread with all its tasks: `std::net`, `thread::sleep`, a full or empty `mpsc` channel, a
-//!   contended `Mutex`, a `Condvar`, joining a thread. [`net`], [`sleep`] and [`sync`] have what parks only the task. Files
-//!   stop the thread for as long as a disk takes; [`offload()`] helps.
+//!   contended `Mutex`, a `Condvar`, joining a thread. [`net`], [`sleep`], [`sync`], [`io`] and [`fs`] have what
+//!   parks only the task; [`offload()`] helps with the rest.
 //! - A task that is killed, or whose time runs out, unwinds: its destructors run. With `panic = "abort"` both refuse.
 //! - A task that is left when its thread ends is killed then and waited for; thread-locals that were first used after the
 //!   thread's hub was made may be gone by that time, and [`run`] ends tasks before. On the main thread, tasks that are left

@@ -55,6 +55,14 @@ fn open_at(path: &Path) -> usize {
     links.filter(|link| link == path).count()
 }
 
+/// How many threads are in open(2).
+fn opening() -> usize {
+    let opens = format!("{} ", libc::SYS_openat);
+    let call = |path: PathBuf| std::fs::read_to_string(path.join("syscall")).unwrap_or_default();
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads.filter(|thread| call(thread.as_ref().unwrap().path()).starts_with(&opens)).count()
+}
+
 fn wait_until(what: impl Fn() -> bool) {
     soon(|| {
         while !what() {
@@ -416,6 +424,30 @@ fn a_kill_does_not_cut_a_read_short() {
     });
 }
 
+// Each call is held together, the loop around them is not.
+#[test]
+fn a_task_that_only_writes_can_be_killed() {
+    with_dir(|dir| {
+        let path = dir.join("file");
+        let file = File::create(&path).unwrap();
+        let other = file.try_clone().unwrap();
+        let writing = spawn(move || {
+            loop {
+                file.write_at(b"x", 0).unwrap();
+            }
+        });
+        sleep(MS);
+        soon(|| writing.kill());
+        let elapsed = timeout(5 * MS, || {
+            loop {
+                { &other }.write_all_at(b"y", 0).unwrap();
+            }
+        });
+        assert!(elapsed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"y");
+    });
+}
+
 #[test]
 fn a_lock_keeps_other_open_files_out() {
     with_dir(|dir| {
@@ -546,6 +578,42 @@ fn a_reader_of_a_fifo_parks_alone() {
     });
 }
 
+// A fifo is looked at and then read: no other handle of the process comes in between, and no thread is left waiting in the kernel.
+#[test]
+fn readers_of_a_fifo_on_two_hubs_take_turns() {
+    with_dir(|dir| {
+        let path = dir.fifo();
+        let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let reader = both.try_clone().unwrap();
+                std::thread::spawn(move || {
+                    // The last byte for each is a zero.
+                    let (mut sum, mut byte) = (0, [0]);
+                    loop {
+                        // Should this hub be stopped by the other's byte, its timer would be late, and the test would hang.
+                        match timeout(MS, || { &reader }.read_exact(&mut byte).unwrap()) {
+                            Ok(()) if byte[0] == 0 => return sum,
+                            Ok(()) => sum += u32::from(byte[0]),
+                            Err(_) => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut writer = both;
+        for n in 0..5000 {
+            writer.write_all(&[1]).unwrap();
+            if n % 8 == 0 {
+                yield_now();
+            }
+        }
+        writer.write_all(&[0, 0]).unwrap();
+        let sums: Vec<_> = threads.into_iter().map(|thread| soon(|| thread.join().unwrap())).collect();
+        assert_eq!(sums.iter().sum::<u32>(), 5000);
+    });
+}
+
 #[test]
 fn a_fifo_whose_other_side_has_gone() {
     with_dir(|dir| {
@@ -588,15 +656,9 @@ fn a_killed_opener_leaves_nothing() {
                         spawn(move || drop(options.open(path).unwrap()))
                     })
                     .collect();
-                let opens = format!("{} ", libc::SYS_openat);
-                let stuck = || {
-                    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-                    let call = |path: PathBuf| std::fs::read_to_string(path.join("syscall")).unwrap_or_default();
-                    threads.filter(|thread| call(thread.as_ref().unwrap().path()).starts_with(&opens)).count()
-                };
-                wait_until(|| stuck() == 30);
+                wait_until(|| opening() == 30);
                 soon(|| greenroom::killall(&openers));
-                wait_until(|| stuck() == 0);
+                wait_until(|| opening() == 0);
                 wait_until(|| open_at(&path) == 0);
                 drop(openers);
             }
@@ -612,7 +674,8 @@ fn a_timeout_ends_an_open() {
     with_dir(|dir| {
         let path = dir.fifo();
         assert!(timeout(5 * MS, || File::open(&path)).is_err());
-        wait_until(|| open_at(&path) == 0);
+        // Its thread is let go by a writer of a moment, which would let the next reader through too.
+        wait_until(|| opening() == 0 && open_at(&path) == 0);
         let opening = {
             let path = path.clone();
             spawn(move || File::open(path).unwrap().read(&mut [0; 4]).unwrap())

@@ -454,3 +454,73 @@ fn readiness_can_be_waited_for() {
         drop(reader);
     });
 }
+
+#[test]
+fn a_copy_from_a_socket_through_a_pipe_to_a_file() {
+    check(|| {
+        let data: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 253) as u8).collect();
+        let expected = data.clone();
+        let (mut from, mut to) = greenroom::net::UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = pipe().unwrap();
+        let sending = spawn(move || to.write_all(&data).unwrap());
+        let through = spawn(move || greenroom::io::copy(&mut from, &mut writer).unwrap());
+        let path = std::env::temp_dir().join(format!("greenroom-copy-{}", std::process::id()));
+        let mut file = greenroom::fs::File::create(&path).unwrap();
+        assert_eq!(greenroom::io::copy(&mut reader, &mut file).unwrap(), 1_000_000);
+        assert_eq!(through.join().unwrap(), 1_000_000);
+        sending.join().unwrap();
+        assert!(greenroom::fs::read(&path).unwrap() == expected);
+        greenroom::fs::remove_file(path).unwrap();
+    });
+}
+
+// What the writer has got is the beginning, whatever was lost.
+#[test]
+fn a_copy_that_is_killed_has_written_a_beginning() {
+    check(|| {
+        let (mut from, mut to) = pipe().unwrap();
+        let (mut reader, mut writer) = pipe().unwrap();
+        let feeding = spawn(move || {
+            for n in 0..40_000_u32 {
+                to.write_all(&n.to_le_bytes()).unwrap();
+            }
+        });
+        let copying = spawn(move || greenroom::io::copy(&mut from, &mut writer).unwrap());
+        let mut all = vec![0; 4];
+        reader.read_exact(&mut all).unwrap();
+        copying.kill();
+        reader.read_to_end(&mut all).unwrap();
+        for (n, word) in all.chunks_exact(4).enumerate() {
+            assert_eq!(word, (n as u32).to_le_bytes());
+        }
+        feeding.kill();
+    });
+}
+
+// Where there is no hub any more, a read blocks its thread, as std's.
+#[test]
+fn an_end_that_is_used_in_the_last_destructors_of_a_thread() {
+    struct Last(PipeReader, std::sync::mpsc::Sender<Vec<u8>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let mut all = Vec::new();
+            self.0.read_to_end(&mut all).unwrap();
+            self.1.send(all).unwrap();
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+    check(|| {
+        let (reader, mut writer) = pipe().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            LAST.with(|last| *last.borrow_mut() = Some(Last(reader, tell)));
+            yield_now();
+        });
+        writer.write_all(b"late").unwrap();
+        drop(writer);
+        thread.join().unwrap();
+        assert_eq!(told.recv().unwrap(), b"late");
+    });
+}

@@ -348,10 +348,8 @@ impl File {
             Hub::try_here()?.charge();
         }
         let _turn = offset.is_none().then(|| self.turn());
-        if asked == 0 || has_hub {
-            if let Some(done) = self.read_here(bufs, asked, offset) {
-                return done;
-            }
+        if has_hub && let Some(done) = self.read_here(bufs, asked, offset) {
+            return done;
         }
         let most = asked.min(MOST_AT_ONCE);
         let read = self.held(move |mut file| {

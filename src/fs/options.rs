@@ -41,8 +41,6 @@ use crate::io::{can_park, native, waits};
 pub struct OpenOptions {
     options: std::fs::OpenOptions,
     reads: bool,
-    writes: bool,
-    appends: bool,
 }
 
 impl OpenOptions {
@@ -50,7 +48,7 @@ impl OpenOptions {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "std has none")]
     pub fn new() -> OpenOptions {
-        OpenOptions { options: std::fs::OpenOptions::new(), reads: false, writes: false, appends: false }
+        OpenOptions { options: std::fs::OpenOptions::new(), reads: false }
     }
 
     /// Whether the file is read.
@@ -63,14 +61,12 @@ impl OpenOptions {
     /// Whether the file is written.
     pub fn write(&mut self, write: bool) -> &mut OpenOptions {
         self.options.write(write);
-        self.writes = write;
         self
     }
 
     /// Whether every write goes to the end.
     pub fn append(&mut self, append: bool) -> &mut OpenOptions {
         self.options.append(append);
-        self.appends = append;
         self
     }
 

@@ -84,7 +84,11 @@ impl<S: AsFd> Flow<S> {
         if asked == 0 {
             return Ok(0);
         }
-        self.source.perform(Direction::Read, |fd| self.way.read(fd.as_fd(), bufs), |_| Left::Maybe)
+        match self.source.perform(Direction::Read, |fd| self.way.read(fd.as_fd(), bufs), |_| Left::Maybe) {
+            // A disk file in a pipe's clothes: it answers by itself, if late.
+            Err(error) if sys::is_unpollable(&error) => sys::read(self.get().as_fd(), bufs),
+            result => result,
+        }
     }
 
     pub(crate) fn write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -92,7 +96,11 @@ impl<S: AsFd> Flow<S> {
     }
 
     pub(crate) fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.source.perform(Direction::Write, |fd| self.way.write(fd.as_fd(), bufs), |_| Left::Maybe)
+        match self.source.perform(Direction::Write, |fd| self.way.write(fd.as_fd(), bufs), |_| Left::Maybe) {
+            // As above.
+            Err(error) if sys::is_unpollable(&error) => sys::write(self.get().as_fd(), bufs),
+            result => result,
+        }
     }
 }
 

@@ -14,12 +14,14 @@
 //! The traits (`Read`, `Write`, `BufRead`, `Seek`), the adapters (`BufReader`, `BufWriter`, `LineWriter`) and the error are
 //! those of [`std::io`].
 
+mod copy;
 mod flow;
 mod native;
 mod pipe;
 mod source;
 mod stdio;
 
+pub use copy::copy;
 pub(crate) use flow::Flow;
 pub(crate) use native::{can_park, held, native, waits};
 pub use pipe::{PipeReader, PipeWriter, pipe};

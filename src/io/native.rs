@@ -6,6 +6,7 @@
 //!
 //! - **F1** What moves bytes, a position or an attribute of an open file is [`held`]: a kill comes after it. Such calls end by
 //!   themselves, and a read that was cancelled half-way would have lost its bytes.
+//!   Jobs stand in the line of the default pool, behind whatever the program gives to that; a kill waits there too.
 //! - **F2** What may wait for others, for ever, runs in a pool of its own ([`waits`]): opening fifos and devices, locks. It is
 //!   cancelled at once, and what it gets after that is given back.
 
@@ -22,9 +23,20 @@ pub(crate) fn native<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) 
     offload(f)
 }
 
-/// Runs `f` on a native thread, and holds kills and timeouts back until it is done (F1).
+/// Runs `f` on a native thread, and holds kills and timeouts back until it is done (F1); what was pending before is raised first.
 pub(crate) fn held<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    if can_park() { shield(|| offload(f)) } else { f() }
+    if !can_park() {
+        return f();
+    }
+    // A loop of such calls would otherwise never come to a point where it can be cancelled, nor give way if each is done before
+    // the caller has looked.
+    let hub = Hub::here();
+    hub.charge();
+    let task = hub.current();
+    if task.attention.get() {
+        hub.attend(&task);
+    }
+    shield(|| offload(f))
 }
 
 /// The pool for jobs that wait for other processes (F2). A thread is started for each, and goes when there has been no use for it.

@@ -19,6 +19,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::catch_unwind;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Once, PoisonError};
 
@@ -97,7 +98,7 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Inherited<S> {
 
     fn read(&'static self, buf: &mut [u8]) -> io::Result<usize> {
         match self.means(Direction::Read) {
-            Err(error) if is_closed(&error) => Ok(0),
+            Err(error) if sys::is_closed(&error) => Ok(0),
             Err(error) => Err(error),
             Ok(Means::Flow(flow)) => flow.read(buf),
             Ok(Means::Terminal | Means::Disk) => self.read_disk(buf),
@@ -146,7 +147,7 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Inherited<S> {
             }
         };
         match result {
-            Err(error) if is_closed(&error) => Ok(buf.len()),
+            Err(error) if sys::is_closed(&error) => Ok(buf.len()),
             result => result,
         }
     }
@@ -182,10 +183,6 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Awaitable for &'static Inheri
 fn terminal() -> &'static ThreadPool {
     static POOL: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::named(1, "greenroom-terminal"));
     &POOL
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EBADF)
 }
 
 /// Reads past the buffer.
@@ -275,7 +272,12 @@ impl Stdin {
 
 /// The standard input, locked, as [`std::io::StdinLock`]; made by [`Stdin::lock`].
 ///
-/// What it switches for is told at [`Stdin`].
+/// What it switches for is told at [`Stdin`]. It stays on its thread, as std's does:
+///
+/// ```compile_fail
+/// fn send<T: Send>(_: T) {}
+/// send(greenroom::io::stdin().lock());
+/// ```
 pub struct StdinLock<'a>(MutexGuard<'a, BufReader<RawInput>>);
 
 impl Read for StdinLock<'_> {
@@ -399,7 +401,12 @@ extern "C" fn flush_at_exit() {
 /// What has been put into the buffer stays there. A terminal may still get what a write was about to write.
 pub struct Stdout(());
 
-/// The standard output, locked, as [`std::io::StdoutLock`]; made by [`Stdout::lock`].
+/// The standard output, locked, as [`std::io::StdoutLock`]; made by [`Stdout::lock`]. It stays on its thread, as std's does:
+///
+/// ```compile_fail
+/// fn send<T: Send>(_: T) {}
+/// send(greenroom::io::stdout().lock());
+/// ```
 pub struct StdoutLock<'a> {
     /// `None` in a panic hook or the like, if a task has the lock that cannot run now: then there is no buffer.
     guard: Option<ReentrantMutexGuard<'a, Output>>,
@@ -572,4 +579,18 @@ handles! {
     Stdin, StdinLock = INPUT;
     Stdout, StdoutLock = OUTPUT;
     Stderr, StderrLock = ERRORS;
+}
+
+/// Has a child process write to the same place.
+impl From<Stdout> for Stdio {
+    fn from(_: Stdout) -> Stdio {
+        io::stdout().into()
+    }
+}
+
+/// Has a child process write to the same place.
+impl From<Stderr> for Stdio {
+    fn from(_: Stderr) -> Stdio {
+        io::stderr().into()
+    }
 }

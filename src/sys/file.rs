@@ -43,6 +43,16 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM))
 }
 
+/// Whether the error says that the poller does not take such a file (epoll_ctl(2)).
+pub(crate) fn is_unpollable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
+/// Whether the error says that the descriptor is not open.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADF)
+}
+
 /// readv(2).
 pub(crate) fn read(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let (pointer, count) = (bufs.as_mut_ptr().cast(), bufs.len().min(IOV_MAX) as libc::c_int);
