@@ -1,10 +1,13 @@
 //! Sends and receives: the time of one item, alone, to and fro, from many, and between threads.
 
 use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main, measurement::WallTime};
+use greenroom::queue::{Channel, Queue};
 use greenroom::sync::mpsc;
 use greenroom_benches::scaled;
 
@@ -78,6 +81,44 @@ fn ping_pong(c: &mut Criterion) {
         partner.join().expect("it does not panic");
         took
     });
+    in_task(&mut group, "greenroom/Channel", |iters| {
+        let (there, back) = (Rc::new(Channel::new()), Rc::new(Channel::new()));
+        let (come, answers) = (there.clone(), back.clone());
+        let partner = greenroom::spawn(move || come.iter().for_each(|i: u64| back.put(i).expect("it waits")));
+        let start = Instant::now();
+        for i in 0..iters {
+            there.put(i).expect("it waits");
+            answers.get().expect("it answers");
+        }
+        let took = start.elapsed();
+        there.shutdown();
+        partner.join().expect("it does not panic");
+        took
+    });
+    may::config().set_workers(1);
+    group.bench_function("may", |b| {
+        b.iter_custom(|iters| {
+            let (there, come) = may::sync::mpsc::channel();
+            let (back, answers) = may::sync::mpsc::channel();
+            // SAFETY: neither coroutine uses a thread-local, nor a deep stack.
+            let partner = unsafe {
+                may::coroutine::spawn(move || come.iter().for_each(|i: u64| back.send(i).expect("it waits")))
+            };
+            let body = move || {
+                let start = Instant::now();
+                for i in 0..iters {
+                    there.send(i).expect("it waits");
+                    answers.recv().expect("it answers");
+                }
+                start.elapsed()
+            };
+            // SAFETY: as above.
+            let measured = unsafe { may::coroutine::spawn(body) };
+            let took = measured.join().expect("it does not panic");
+            partner.join().expect("it does not panic");
+            took
+        });
+    });
     in_tokio(&mut group, "tokio", |iters| async move {
         let (there, mut come) = tokio::sync::mpsc::unbounded_channel();
         let (back, mut answers) = tokio::sync::mpsc::unbounded_channel();
@@ -138,6 +179,24 @@ fn many(c: &mut Criterion) {
             });
         };
     }
+    macro_rules! queues {
+        ($name:expr, $queue:expr) => {
+            in_task(&mut group, $name, |iters| {
+                scaled(iters, PRODUCERS, |rounds| {
+                    let queue = Rc::new($queue);
+                    let start = Instant::now();
+                    for _ in 0..PRODUCERS {
+                        let queue = queue.clone();
+                        greenroom::spawn(move || (0..rounds).for_each(|i| queue.put(i).expect("it is open")));
+                    }
+                    for _ in 0..rounds * PRODUCERS {
+                        black_box(queue.get()).expect("it is open");
+                    }
+                    start.elapsed()
+                })
+            });
+        };
+    }
     macro_rules! tokios {
         ($name:expr, $channel:expr, $($wait:tt)*) => {
             in_tokio(&mut group, $name, |iters| async move {
@@ -167,8 +226,10 @@ fn many(c: &mut Criterion) {
         };
     }
     ours!("unbounded/greenroom", mpsc::channel());
+    queues!("unbounded/greenroom/Queue", Queue::unbounded());
     tokios!("unbounded/tokio", tokio::sync::mpsc::unbounded_channel(),);
     ours!("bounded/greenroom", mpsc::sync_channel(BOUND));
+    queues!("bounded/greenroom/Queue", Queue::bounded(BOUND));
     tokios!("bounded/tokio", tokio::sync::mpsc::channel(BOUND), .await);
     group.finish();
 }
@@ -191,10 +252,32 @@ fn threads(c: &mut Criterion) {
             });
         };
     }
+    macro_rules! queue {
+        ($name:expr, $queue:expr) => {
+            group.bench_function($name, |b| {
+                b.iter_custom(|iters| {
+                    let queue = Arc::new($queue);
+                    let (sender, receiver) = (queue.clone(), queue);
+                    let start = Instant::now();
+                    let producer = thread::spawn(move || (0..iters).for_each(|i| sender.put(i).expect("it is open")));
+                    let consumer = thread::spawn(move || {
+                        for _ in 0..iters {
+                            black_box(receiver.get()).expect("it is open");
+                        }
+                    });
+                    producer.join().expect("it does not panic");
+                    consumer.join().expect("it does not panic");
+                    start.elapsed()
+                });
+            });
+        };
+    }
     row!("unbounded/greenroom", mpsc::channel());
+    queue!("unbounded/greenroom/Queue", Queue::unbounded());
     row!("unbounded/std", std::sync::mpsc::channel());
     row!("unbounded/crossbeam", crossbeam_channel::unbounded());
     row!("bounded/greenroom", mpsc::sync_channel(BOUND));
+    queue!("bounded/greenroom/Queue", Queue::bounded(BOUND));
     row!("bounded/std", std::sync::mpsc::sync_channel(BOUND));
     row!("bounded/crossbeam", crossbeam_channel::bounded(BOUND));
     group.finish();

@@ -1062,9 +1062,9 @@ fn a_dropped_imap_stops_an_input_that_cannot_be_killed() {
                 let _caught = catch_unwind(AssertUnwindSafe(|| {
                     shield(|| {
                         while !theirs.get() {
-                            yield_now()
+                            yield_now();
                         }
-                    })
+                    });
                 }));
             }
         });
@@ -1143,7 +1143,7 @@ fn an_item_that_next_itself_runs_counts_as_killed_when_it_is_cancelled() {
         pool.apply(|| {
             let mut mapped = pool.imap(0..3, |n| {
                 if n == 1 {
-                    park()
+                    park();
                 }
             });
             assert!(mapped.next().unwrap().is_ok());

@@ -677,13 +677,18 @@ fn tasks_of_different_threads_with_the_same_number_are_not_confused() {
     });
 }
 
+/// Never gives a guard back.
+fn leak<T>(guard: T) {
+    let _leaked = std::mem::ManuallyDrop::new(guard);
+}
+
 #[test]
 fn a_holder_that_ended_is_not_mistaken_for_a_later_one() {
     check(|| {
         // A task that leaked its guard.
         let mutex = Arc::new(ReentrantMutex::new(()));
         let held = mutex.clone();
-        spawn(move || std::mem::forget(held.lock())).join().unwrap();
+        spawn(move || leak(held.lock())).join().unwrap();
         let later = mutex.clone();
         assert!(spawn(move || later.try_lock().is_none()).join().unwrap());
         assert!(mutex.try_lock().is_none());
@@ -691,7 +696,7 @@ fn a_holder_that_ended_is_not_mistaken_for_a_later_one() {
         // Threads that did, and ended; their successors may well have their memory.
         let mutex = Arc::new(ReentrantMutex::new(()));
         let held = mutex.clone();
-        thread::spawn(move || std::mem::forget(held.lock())).join().unwrap();
+        thread::spawn(move || leak(held.lock())).join().unwrap();
         for _ in 0..20 {
             let later = mutex.clone();
             assert!(thread::spawn(move || later.try_lock().is_none()).join().unwrap());

@@ -21,7 +21,7 @@ const TURNS: usize = 4;
 /// Runs `turn` in all tasks and threads, several times in each.
 fn hammer(turn: impl Fn(&mut Rng) + Send + Sync + 'static) {
     let seed = std::env::var("GREENROOM_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("GREENROOM_SEED={seed}");
+    eprintln!("GREENROOM_SEED={seed}");
     let (turn, start) = (Arc::new(turn), Arc::new(Barrier::new(4)));
     let threads: Vec<_> = (0..4_u64)
         .map(|number| {

@@ -70,7 +70,7 @@ impl Pool {
         Pool { crew: Crew::new(size) }
     }
 
-    /// Waits for a slot and makes a task in it: see [`spawn`](crate::spawn).
+    /// Waits for a slot and makes a task in it: see [`spawn`].
     ///
     /// # Switching
     ///
@@ -82,7 +82,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn). If the pool is full and nothing can ever make room (the report names every task).
+    /// As [`spawn`]. If the pool is full and nothing can ever make room (the report names every task).
     #[track_caller]
     pub fn spawn<T: 'static>(&self, f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         start(self.crew.take(), f)
@@ -96,7 +96,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn).
+    /// As [`spawn`].
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn).
+    /// As [`spawn`].
     #[track_caller]
     pub fn apply_async<T: 'static>(&self, f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         if let Some(slot) = self.crew.try_take() {
