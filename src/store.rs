@@ -333,7 +333,8 @@ impl<B: Buffer> Store<B> {
     }
 }
 
-/// Gives the others their turn, now and then (rule 4): for a call that may have to wait, before it takes anything.
+/// Gives the others their turn, now and then (rule 4): for a call that may have to wait, before it takes anything, and after it
+/// has put something. So a kill that is raised here finds nothing in between.
 #[inline(always)]
 pub(crate) fn charge() {
     if let Some(hub) = Hub::get() {

@@ -727,3 +727,23 @@ fn items_that_choosers_pass_on_are_neither_lost_nor_doubled() {
     assert!(items.iter().copied().eq(0..ITEMS));
     assert!(input.is_empty() && output.is_empty());
 }
+
+#[test]
+fn a_comma_may_follow_a_block() {
+    check(|| {
+        let (sender, receiver) = channel();
+        sender.send(1).unwrap();
+        let event = Event::new();
+        let chosen = select! {
+            recv(&receiver) -> item => { item.unwrap() },
+            wait(&event) => { 2 },
+            timeout(EVER) => { 3 },
+        };
+        assert_eq!(chosen, 1);
+        let chosen = select! {
+            wait(&event) => { 2 },
+            default => { 3 },
+        };
+        assert_eq!(chosen, 3);
+    });
+}

@@ -12,7 +12,7 @@ macro_rules! queue_methods {
             ///
             /// # Cancellation
             ///
-            /// A caller that is cancelled while it waits has put nothing; the item is dropped.
+            /// A caller that is cancelled while it waits for room has put nothing; the item is dropped.
             ///
             /// # Errors
             ///
@@ -29,8 +29,9 @@ macro_rules! queue_methods {
             /// ```
             #[inline]
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
+                let done = self.store.put(item, None);
                 crate::store::charge();
-                Ok(self.store.put(item, None)?)
+                Ok(done?)
             }
 
             /// Puts an item if there is room or somebody waits for one.
@@ -74,8 +75,9 @@ macro_rules! queue_methods {
             /// assert_eq!(nobody_gets.put_timeout(1, Duration::from_millis(1)), Err(PutTimeoutError::Elapsed(1)));
             /// ```
             pub fn put_timeout(&self, item: T, timeout: std::time::Duration) -> Result<(), PutTimeoutError<T>> {
+                let done = self.store.put(item, crate::clock::deadline_after(timeout));
                 crate::store::charge();
-                Ok(self.store.put(item, crate::clock::deadline_after(timeout))?)
+                Ok(done?)
             }
 
             /// Takes an item out; waits for one, behind those who came before, if there is none.

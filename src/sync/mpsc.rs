@@ -204,8 +204,9 @@ impl<T> SyncSender<T> {
     /// The item, if the receiver is gone, or goes meanwhile.
     #[inline(always)]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
+        let done = self.chan.store.put(t, None);
         store::charge();
-        match self.chan.store.put(t, None) {
+        match done {
             Ok(()) => Ok(()),
             Err(PutError::Closed(t) | PutError::Full(t)) => Err(SendError(t)),
         }
