@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -228,8 +228,10 @@ fn what_only_unix_has() {
         assert_eq!(unsafe { libc::getpgid(child.id() as i32) }, child.id() as i32);
         assert!(child.wait().unwrap().success());
 
-        // SAFETY: takes integers only.
-        let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
+        // SAFETY: no precondition.
+        let user = unsafe { libc::getuid() };
+        // SAFETY: no precondition.
+        let group = unsafe { libc::getgid() };
         assert!(Command::new("true").uid(user).gid(group).status().unwrap().success());
 
         let mut refused = Command::new("true");
@@ -344,7 +346,7 @@ fn several_tasks_and_threads_wait_for_one_child() {
 fn a_child_is_waited_for_on_another_thread_than_its_spawner_s() {
     check(|| {
         let mut child = waiting_child();
-        assert_eq!(child.wait_timeout(MS).unwrap().map(|_| ()), Some(()), "its input is closed");
+        assert_eq!(child.wait_timeout(EVER).unwrap().unwrap().code(), Some(7), "its input was closed");
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.as_mut().unwrap().write_all(b"from here").unwrap();
         let mut four = [0; 4];
@@ -399,7 +401,7 @@ fn a_waiter_that_is_killed_when_it_was_woken_does_not_take_the_others_with_it() 
         }
         assert_eq!(soon(|| second.join().unwrap().code()), Some(7));
         killer.join().unwrap();
-        drop(first);
+        assert!(first.join().unwrap_err().is_killed(), "the kill came too late for this test");
     });
 }
 
@@ -541,7 +543,8 @@ fn a_grandchild_that_keeps_the_pipe_open() {
         let (mut reader, writer) = pipe().unwrap();
         let waiting = spawn(move || sh("sleep 3600 2>&- & echo $! >&2; echo out; exit 4").stderr(writer).output());
         let mut id = String::new();
-        reader.read_to_string(&mut id).unwrap_or_else(|error| panic!("{error}"));
+        BufReader::new(&mut reader).read_line(&mut id).unwrap();
+        idle();
         assert!(!waiting.is_finished(), "the output has not ended");
         kill_process(&id);
         let output = waiting.join().unwrap().unwrap();
@@ -830,12 +833,11 @@ fn neither_inherited_streams_nor_the_signal_are_touched() {
         let look = || {
             // SAFETY: takes integers only.
             let flags = [0, 1, 2].map(|fd| unsafe { libc::fcntl(fd, libc::F_GETFL) });
-            // SAFETY: an all-zero sigaction is valid, and the call fills it.
-            let action = unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                assert_eq!(libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action), 0);
-                (action.sa_sigaction, action.sa_flags)
-            };
+            // SAFETY: an all-zero sigaction is valid: integers, and pointers that may be null.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            // SAFETY: `action` is alive for the call, which fills it.
+            assert_eq!(unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) }, 0);
+            let action = (action.sa_sigaction, action.sa_flags);
             (flags, action)
         };
         let before = look();
@@ -877,9 +879,10 @@ fn without_pidfd_a_native_thread_waits() {
 #[test]
 fn without_a_descriptor_a_native_thread_waits() {
     alone("without_a_descriptor_a_native_thread_waits", || {
-        yield_now();
-        let mut child = waiting_child();
-        let stdin = child.stdin.take();
+        let mut children = [waiting_child(), waiting_child()];
+        let [stdin, other_stdin] = children.each_mut().map(|child| child.stdin.take());
+        let [mut child, mut other] = children;
+        spawn(|| {}).join().unwrap();
         let mut all = Vec::new();
         let error = loop {
             match std::fs::File::open("/dev/null") {
@@ -893,6 +896,12 @@ fn without_a_descriptor_a_native_thread_waits() {
         let handle = child.handle();
         let waiting = spawn(move || handle.wait().unwrap().code());
         idle();
+        let without_hub = std::thread::spawn(move || {
+            assert_eq!(other.wait_timeout(MS).unwrap(), None);
+            drop(other_stdin);
+            other.wait().unwrap().code()
+        });
+        assert_eq!(without_hub.join().unwrap(), Some(7));
         drop(stdin);
         assert_eq!(waiting.join().unwrap(), Some(7));
     });

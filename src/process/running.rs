@@ -19,8 +19,8 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Instant;
 
 use crate::clock;
-use crate::hub::Tell;
-use crate::io::{Awaitable, Awaited, Direction, Left, Pollable, Source, can_park};
+use crate::hub::{Hub, Tell};
+use crate::io::{Awaitable, Awaited, Direction, Left, Pollable, Source};
 use crate::lock::Lock;
 use crate::offload::ThreadPool;
 use crate::sys;
@@ -74,16 +74,22 @@ impl Running {
             Ok(None) => return self.try_wait(),
             Err(error) => return self.wait_without_descriptor(deadline, error),
         };
-        let reap = |_: &OwnedFd| self.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into());
+        // What the child's own errors are, and what those of waiting.
+        let reap = |_: &OwnedFd| match self.try_wait() {
+            Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+            ended => Ok(ended),
+        };
         match end.perform_until(Direction::Read, deadline, reap, |_| Left::Maybe) {
+            Ok(ended) => ended,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            result => result.map(Some),
+            // No hub could be made here, or its poller takes no more.
+            Err(error) => self.wait_without_descriptor(deadline, error),
         }
     }
 
     #[cold]
     fn wait_without_descriptor(&self, deadline: Option<Instant>, error: io::Error) -> io::Result<Option<ExitStatus>> {
-        if !can_park() {
+        if !Hub::can_park() {
             return Err(error);
         }
         let child = self.id;
