@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Many of a kind.
     (7, "pool", &[]),
+    // Waiting for many descriptors at once.
+    (7, "selectors", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
     (6, "future", &[]),

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 mod file;
+mod poller;
 mod socket;
 
 pub(crate) use file::*;
+pub(crate) use poller::*;
 pub(crate) use socket::*;
 
 /// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.
