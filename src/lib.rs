@@ -39,6 +39,7 @@
 //! | share between tasks and threads | [`sync`], [`queue`] |
 //! | wait for one of several things | [`select!`], [`wait()`], [`iwait`] |
 //! | bound how many tasks run at once | [`pool`] |
+//! | wait for many descriptors in one task | [`selectors`] |
 //! | call what stops a thread | [`offload()`] |
 //! | drive a future | [`future`] |
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
@@ -83,6 +84,7 @@ pub mod process;
 pub mod queue;
 mod scope;
 pub mod select;
+pub mod selectors;
 pub mod sync;
 mod task;
 mod time;

@@ -13,6 +13,8 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     // What programs are made of.
     (7, "pool", &[]),
     (7, "process", &[]),
+    // Waiting for many descriptors at once.
+    (7, "selectors", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
     (6, "future", &[]),

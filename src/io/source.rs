@@ -386,6 +386,59 @@ impl<S: AsFd> Source<S> {
         Ok(true)
     }
 
+    /// Parks until the poller has news of the descriptor; `Ok(false)` if the deadline came first. For one whose own look, made just
+    /// before, has found nothing: whatever came after that look is news.
+    ///
+    /// `EBADF` if the descriptor is [evicted](Self::evict) meanwhile. A kill that is pending wins over news, which go to the next.
+    pub(crate) fn wait_for_news(
+        &self,
+        direction: Direction,
+        deadline: Option<Instant>,
+        place: End,
+    ) -> io::Result<bool> {
+        /// Who was woken and unwinds passes the turn on.
+        struct PassOn<'a>(Option<(&'a Side, &'a Hub)>);
+        impl Drop for PassOn<'_> {
+            fn drop(&mut self) {
+                if let Some((side, hub)) = self.0 {
+                    side.pass_on(hub);
+                }
+            }
+        }
+        let hub = Hub::try_here()?;
+        let entry = self.entry_or_register(hub)?;
+        let side = entry.side(direction);
+        side.ready.set(false);
+        let mut pass_on = PassOn(Some((side, hub)));
+        let news = self.park_until(hub, &entry, direction, deadline, place);
+        let task = hub.current();
+        if task.attention.get() {
+            hub.attend(&task);
+        }
+        pass_on.0 = None;
+        news
+    }
+
+    /// Registers the descriptor with this hub: from now on it is told of an [eviction](Self::evict).
+    pub(crate) fn introduce(&self) -> io::Result<()> {
+        self.entry_or_register(Hub::try_here()?).map(|_entry| ())
+    }
+
+    /// Lets the next in line look too, after news of which something may be left.
+    pub(crate) fn pass_on(&self, direction: Direction) {
+        if let Some(hub) = Hub::get()
+            && let Some(entry) = self.entry(hub)
+        {
+            entry.side(direction).pass_on(hub);
+        }
+    }
+
+    /// Takes the descriptor out of every hub before its time: whoever waits for it gets `EBADF`. Nobody may begin
+    /// a wait after that: who might, looks whether it happened after he was [introduced](Self::introduce).
+    pub(crate) fn evict(&self) {
+        reactor::release(self.fd());
+    }
+
     /// As in [`Awaitable`].
     fn is_ready_now(&self, direction: Direction) -> bool {
         loop {
@@ -568,6 +621,14 @@ impl Direction {
         match self {
             Direction::Read => libc::POLLIN,
             Direction::Write => libc::POLLOUT,
+        }
+    }
+}
+
+impl Side {
+    fn pass_on(&self, hub: &Hub) {
+        if self.ready.get() {
+            self.waiters.offer(|waiter| hub.fire(waiter));
         }
     }
 }

@@ -12,6 +12,11 @@ mod socket;
 
 pub(crate) use file::*;
 pub(crate) use process::*;
+mod poller;
+mod socket;
+
+pub(crate) use file::*;
+pub(crate) use poller::*;
 pub(crate) use socket::*;
 
 /// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.

@@ -1,0 +1,246 @@
+//! select(2)'s three lists, looked at with poll(2), which has no limit on numbers.
+//!
+//! A wait needs a nest, as in `poll.rs`. It is this wait's alone, and kept for the next one on this thread, which mostly has the same
+//! descriptors: those cost one system call each then. While it is not in use it is not in the hub's poller, so that what is left
+//! there wakes nobody.
+
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::process;
+use std::time::Duration;
+
+use super::look::find;
+use crate::io::{Direction, Source};
+use crate::sys::{self, PollFd, bits};
+
+/// Which descriptors are ready, as numbers, in the order in which they were given to [`select()`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// There is something to read, or the end.
+    pub read: Vec<RawFd>,
+    /// There is room to write.
+    pub write: Vec<RawFd>,
+    /// There is urgent data or the like.
+    pub except: Vec<RawFd>,
+}
+
+impl Ready {
+    /// Whether none is: the time ran out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.write.is_empty() && self.except.is_empty()
+    }
+}
+
+/// Waits until one of many descriptors is ready, and gives all that are, as Python's `select.select`.
+///
+/// Anything with a descriptor will do, regular files included, which are always ready. A descriptor may stand in several lists, and more
+/// than once. What counts as ready is as for select(2): an error and a hang-up can be read, an error can be written.
+///
+/// A `timeout` of `None` waits for ever, one of zero not at all; when it runs out, the lists of the result are empty. With empty
+/// lists it sleeps.
+///
+/// # Switching
+///
+/// Yes, if nothing is ready; else now and then.
+///
+/// # Cancellation
+///
+/// Nothing is left behind.
+///
+/// # Errors
+///
+/// `EBADF` if a descriptor is not open. Those of the system: a lack of descriptors or memory for the wait.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::fd::AsRawFd;
+/// use std::time::Duration;
+/// use greenroom::selectors::select;
+///
+/// let (reader, mut writer) = greenroom::io::pipe()?;
+/// let ready = select(&[&reader], &[&writer], &[], None)?;
+/// assert_eq!((ready.read, ready.write), (vec![], vec![writer.as_raw_fd()]));
+///
+/// greenroom::spawn(move || writer.write_all(b"ping"));
+/// let ready = select(&[&reader], &[], &[], Some(Duration::from_secs(5)))?;
+/// assert_eq!(ready.read, [reader.as_raw_fd()]);
+/// # std::io::Result::Ok(())
+/// ```
+pub fn select(
+    read: &[&dyn AsRawFd],
+    write: &[&dyn AsRawFd],
+    except: &[&dyn AsRawFd],
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
+    let mut lists = Lists::new(read, write, except)?;
+    // Copied, for there may be two sets of borrows.
+    let entries = lists.entries.clone();
+    let mut nest: Option<Nest> = None;
+    let found = find(
+        timeout,
+        |timeout| lists.look(timeout),
+        |deadline, place| {
+            let mut ready = nest.take().map_or_else(Nest::take, Ok)?;
+            if !ready.fill(&entries)? {
+                return Ok(true);
+            }
+            let source = Source::new(ready.fd.as_fd());
+            let in_time = source.wait_for_news(Direction::Read, deadline, place);
+            drop(source);
+            nest = Some(ready);
+            in_time
+        },
+    )?;
+    if let Some(nest) = nest {
+        nest.keep();
+    }
+    Ok(found.unwrap_or_default())
+}
+
+/// The three lists, one behind the other.
+struct Lists {
+    entries: Vec<PollFd>,
+    /// Where the second and the third begin.
+    write: usize,
+    except: usize,
+    /// Each number once, for a system that takes no more entries than a process may have descriptors.
+    merged: Option<Vec<PollFd>>,
+}
+
+impl Lists {
+    fn new(read: &[&dyn AsRawFd], write: &[&dyn AsRawFd], except: &[&dyn AsRawFd]) -> io::Result<Lists> {
+        let mut entries = Vec::with_capacity(read.len() + write.len() + except.len());
+        for (list, events) in [(read, bits::IN), (write, bits::OUT), (except, bits::PRI)] {
+            for of in list {
+                let fd = of.as_raw_fd();
+                // poll(2) would skip it.
+                if fd < 0 {
+                    return Err(sys::bad_descriptor());
+                }
+                entries.push(sys::poll_entry(fd, events));
+            }
+        }
+        Ok(Lists { entries, write: read.len(), except: read.len() + write.len(), merged: None })
+    }
+
+    fn look(&mut self, timeout: Option<Duration>) -> io::Result<Option<Ready>> {
+        let count = match &mut self.merged {
+            None => match sys::poll(&mut self.entries, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.merged = Some(merge(&self.entries));
+                    return self.look(timeout);
+                }
+                result => result?,
+            },
+            Some(merged) => {
+                let count = sys::poll(merged, timeout)?;
+                for entry in &mut self.entries {
+                    let place = merged.binary_search_by_key(&entry.fd, |entry| entry.fd);
+                    entry.revents = merged[place.expect("each number is there")].revents;
+                }
+                count
+            }
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        if self.entries.iter().any(|entry| sys::poll_found(entry) & bits::NVAL != 0) {
+            return Err(sys::bad_descriptor());
+        }
+        let (read, others) = self.entries.split_at(self.write);
+        let (write, except) = others.split_at(self.except - self.write);
+        let ready = Ready {
+            read: among(read, bits::IN | bits::HUP | bits::ERR),
+            write: among(write, bits::OUT | bits::ERR),
+            except: among(except, bits::PRI),
+        };
+        Ok((!ready.is_empty()).then_some(ready))
+    }
+}
+
+fn among(entries: &[PollFd], events: u32) -> Vec<RawFd> {
+    entries.iter().filter(|entry| sys::poll_found(entry) & events != 0).map(|entry| entry.fd).collect()
+}
+
+/// Each number once, in their order, with all that is wanted of it.
+fn merge(entries: &[PollFd]) -> Vec<PollFd> {
+    let mut merged = entries.to_vec();
+    merged.sort_unstable_by_key(|entry| entry.fd);
+    merged.dedup_by(|entry, kept| {
+        let is_same = entry.fd == kept.fd;
+        if is_same {
+            kept.events |= entry.events;
+        }
+        is_same
+    });
+    merged
+}
+
+/// Says when to look again.
+struct Nest {
+    fd: OwnedFd,
+    /// The numbers in it, in their order.
+    known: Vec<RawFd>,
+    /// The process that made it.
+    process: u32,
+}
+
+/// So many are kept on a thread.
+const KEPT: usize = 4;
+
+thread_local! {
+    static NESTS: RefCell<Vec<Nest>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Nest {
+    /// One that was kept, or a new one.
+    fn take() -> io::Result<Nest> {
+        // What was there before a fork is shared with the parent.
+        let process = process::id();
+        loop {
+            match NESTS.try_with(|nests| nests.borrow_mut().pop()).ok().flatten() {
+                Some(nest) if nest.process == process => return Ok(nest),
+                Some(_the_parents) => {}
+                None => return Ok(Nest { fd: sys::nest_create()?, known: Vec::new(), process }),
+            }
+        }
+    }
+
+    fn keep(self) {
+        // Where the thread ends it is closed.
+        let _ending = NESTS.try_with(|nests| {
+            let mut nests = nests.borrow_mut();
+            if nests.len() < KEPT {
+                nests.push(self);
+            }
+        });
+    }
+
+    /// Has it look at these, and no others. False if one is not open, which is news.
+    fn fill(&mut self, entries: &[PollFd]) -> io::Result<bool> {
+        let wanted = merge(entries);
+        let nest: BorrowedFd<'_> = self.fd.as_fd();
+        for &fd in &self.known {
+            if wanted.binary_search_by_key(&fd, |entry| entry.fd).is_err() {
+                sys::nest_unset(nest, fd);
+            }
+        }
+        let known = std::mem::take(&mut self.known);
+        for entry in &wanted {
+            let is_known = known.binary_search(&entry.fd).is_ok();
+            match sys::nest_set(nest, entry.fd, sys::poll_wanted(entry), is_known) {
+                Err(error) if sys::is_bad_descriptor(&error) => return Ok(false),
+                // What is never ready, or is so already, is not waited for.
+                result => result?,
+            };
+        }
+        self.known = wanted.iter().map(|entry| entry.fd).collect();
+        Ok(true)
+    }
+}
