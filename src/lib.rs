@@ -30,6 +30,7 @@
 //! | make many, so many at a time | [`pool`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
+//! | serve many clients | [`server`] |
 //! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
@@ -80,6 +81,7 @@ pub mod pool;
 pub mod queue;
 mod scope;
 pub mod select;
+pub mod server;
 pub mod sync;
 mod task;
 mod time;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Many of a kind.
+    (7, "server", &["pool"]),
     (7, "pool", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
