@@ -32,6 +32,7 @@
 //! | talk to others | [`net`] |
 //! | use files, pipes, the standard streams | [`fs`], [`io`] |
 //! | run other programs | [`process`] |
+//! | serve many clients | [`server`] |
 //! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
@@ -85,6 +86,7 @@ pub mod queue;
 mod scope;
 pub mod select;
 pub mod selectors;
+pub mod server;
 pub mod sync;
 mod task;
 mod time;

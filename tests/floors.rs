@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // What programs are made of.
+    // Many of a kind.
+    (7, "server", &["pool"]),
     (7, "pool", &[]),
     (7, "process", &[]),
     // Waiting for many descriptors at once.

@@ -7,6 +7,8 @@
 //! longer each time: no spinning, and at most [`LONGEST`] too late.
 //!
 //! Rejected: the blocking call on a native thread. It is exact, but a killed caller would leave the thread in it.
+//!
+//! Servers have a third: nothing tells when a descriptor is free after `EMFILE`. Their pauses are longer, and go on growing.
 
 #![forbid(unsafe_code)]
 
@@ -20,19 +22,32 @@ const FIRST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(10);
 
 /// A series of growing pauses, up to a deadline.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
+    first: Duration,
     next: Duration,
+    longest: Duration,
     deadline: Option<Instant>,
 }
 
 impl Backoff {
+    /// For what another program is about to make possible.
     pub(super) fn new(deadline: Option<Instant>) -> Backoff {
-        Backoff { next: FIRST, deadline }
+        Backoff { deadline, ..Backoff::between(FIRST, LONGEST) }
+    }
+
+    /// Pauses of `first`, then doubled up to `longest`, without a deadline.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Backoff {
+        Backoff { first, next: first, longest, deadline: None }
+    }
+
+    /// Begins anew with the first pause.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.first;
     }
 
     /// Parks for a moment, never past the deadline. `false` if that has passed already: give up. An error where the thread
     /// can have no hub to park on.
-    pub(super) fn pause(&mut self) -> io::Result<bool> {
+    pub(crate) fn pause(&mut self) -> io::Result<bool> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
             return Ok(false);
@@ -41,7 +56,7 @@ impl Backoff {
             Hub::try_here()?;
         }
         sleep(left.map_or(self.next, |left| left.min(self.next)));
-        self.next = (self.next * 2).min(LONGEST);
+        self.next = (self.next * 2).min(self.longest);
         Ok(true)
     }
 }
@@ -57,6 +72,8 @@ mod tests {
             assert!(backoff.pause().unwrap());
         }
         assert_eq!(backoff.next, LONGEST);
+        backoff.reset();
+        assert_eq!(backoff.next, FIRST);
     }
 
     #[test]

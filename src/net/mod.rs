@@ -62,6 +62,8 @@ mod fd;
 mod options;
 mod stream;
 
+pub(crate) use backoff::Backoff;
+
 pub use addr::{LookupHost, ToSocketAddrs, lookup_host};
 pub use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 pub use tcp::{Incoming, TcpListener, TcpStream};

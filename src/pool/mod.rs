@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::JoinError;
@@ -86,6 +86,18 @@ impl Pool {
     #[track_caller]
     pub fn spawn<T: 'static>(&self, f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
         start(self.crew.take(), f)
+    }
+
+    /// As [`spawn`](Self::spawn), for those who choose name and stack and go on where no task can be made.
+    pub(crate) fn spawn_with<T: 'static>(
+        &self,
+        builder: Builder,
+        f: impl FnOnce() -> T + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        let slot = self.crew.take();
+        let handle = builder.spawn(f)?;
+        slot.enroll(&handle.task());
+        Ok(handle)
     }
 
     /// Makes a task if a slot is free.
@@ -407,6 +419,12 @@ impl Pool {
     #[track_caller]
     pub fn join(&self) {
         self.crew.wait_empty(None);
+    }
+
+    /// As [`join_timeout`](Self::join_timeout), with a deadline.
+    #[track_caller]
+    pub(crate) fn join_until(&self, deadline: Option<Instant>) -> bool {
+        self.crew.wait_empty(deadline)
     }
 
     /// As [`join`](Self::join), but waits no longer than `timeout`; says whether all slots are free.

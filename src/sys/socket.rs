@@ -178,6 +178,37 @@ pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(flags & libc::O_NONBLOCK != 0)
 }
 
+/// What a failed accept(2) or recvfrom(2) tells about the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Of this one connection or datagram: the next may be good.
+    Passing,
+    /// Something is used up or out of order: the next would fail likewise, for a while.
+    Lasting,
+    /// The descriptor is none, or not one that can do this.
+    Fatal,
+}
+
+impl Trouble {
+    /// Linux hands errors of the new connection's network to accept (accept(2), "Error handling"). Not passing, though it may be, is what
+    /// a socket of the wrong kind gives for ever.
+    pub(crate) fn of(error: &io::Error) -> Trouble {
+        use io::ErrorKind::{
+            ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+            NetworkUnreachable,
+        };
+        match error.raw_os_error() {
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK) => Trouble::Fatal,
+            Some(libc::EPROTO | libc::EHOSTDOWN) => Trouble::Passing,
+            _ => match error.kind() {
+                ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted
+                | NetworkDown | NetworkUnreachable => Trouble::Passing,
+                _ => Trouble::Lasting,
+            },
+        }
+    }
+}
+
 /// A socket address as the kernel has it: of any family, with its length.
 #[derive(Clone, Copy)]
 pub(crate) struct Address {
