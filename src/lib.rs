@@ -39,6 +39,7 @@
 //! | bound how many tasks run at once | [`pool`] |
 //! | call what stops a thread | [`offload()`] |
 //! | drive a future | [`future`] |
+//! | act on signals of the system | `signal`, a feature |
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
 //! | have values for each task | [`task_local!`] |
 //! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |
@@ -64,7 +65,7 @@
 //!
 //! # Features and platforms
 //!
-//! No feature is on by default. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
+//! No feature is on by default. `signal` adds the module of that name. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
 //! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
 
 pub mod fs;
@@ -80,6 +81,8 @@ pub mod pool;
 pub mod queue;
 mod scope;
 pub mod select;
+#[cfg(feature = "signal")]
+pub mod signal;
 pub mod sync;
 mod task;
 mod time;

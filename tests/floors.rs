@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // Many of a kind.
     (7, "pool", &[]),
+    (7, "signal", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
     (6, "future", &[]),
@@ -60,6 +61,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
+    ("signal_hook::", &["signal/"]),
     ("libc::", &["sys/", "stack/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
@@ -89,6 +91,7 @@ const UNSAFE: &[&str] = &[
     "io/pipe.rs",
     "fs/fd.rs",
     "net/fd.rs",
+    "signal/handler.rs",
 ];
 
 #[test]
