@@ -118,7 +118,10 @@ macro_rules! __select {
     (@parse [$($arm:tt)*] []) => { $crate::__select!(@run [$($arm)*] [forever]) };
     (@parse [$($arm:tt)*] [$($end:tt)+]) => { $crate::__select!(@run [$($arm)*] [$($end)+]) };
 
-    (@parse [$($arm:tt)*] [] default => $body:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arm:tt)*] [] default => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@parse [$($arm)*] [default $body] $($rest)*)
+    };
+    (@parse [$($arm:tt)*] [] default => $body:block $($rest:tt)*) => {
         $crate::__select!(@parse [$($arm)*] [default $body] $($rest)*)
     };
     (@parse [$($arm:tt)*] [] default => $body:expr $(, $($rest:tt)*)?) => {
@@ -127,7 +130,10 @@ macro_rules! __select {
     (@parse [$($arm:tt)*] [$($end:tt)+] default => $($rest:tt)*) => {
         compile_error!("select!: there is a `default` or a `timeout` already")
     };
-    (@parse [$($arm:tt)*] [] timeout($limit:expr) => $body:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arm:tt)*] [] timeout($limit:expr) => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@parse [$($arm)*] [timeout ($limit) $body] $($rest)*)
+    };
+    (@parse [$($arm:tt)*] [] timeout($limit:expr) => $body:block $($rest:tt)*) => {
         $crate::__select!(@parse [$($arm)*] [timeout ($limit) $body] $($rest)*)
     };
     (@parse [$($arm:tt)*] [] timeout($limit:expr) => $body:expr $(, $($rest:tt)*)?) => {
@@ -137,13 +143,19 @@ macro_rules! __select {
         compile_error!("select!: there is a `default` or a `timeout` already")
     };
 
-    (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt -> $result:pat => $body:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt -> $result:pat => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@parse [$($arm)* { arm $op $to ($result) $body }] [$($end)*] $($rest)*)
+    };
+    (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt -> $result:pat => $body:block $($rest:tt)*) => {
         $crate::__select!(@parse [$($arm)* { arm $op $to ($result) $body }] [$($end)*] $($rest)*)
     };
     (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt -> $result:pat => $body:expr $(, $($rest:tt)*)?) => {
         $crate::__select!(@parse [$($arm)* { arm $op $to ($result) { $body } }] [$($end)*] $($($rest)*)?)
     };
-    (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt => $body:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@parse [$($arm)* { arm $op $to (_) $body }] [$($end)*] $($rest)*)
+    };
+    (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt => $body:block $($rest:tt)*) => {
         $crate::__select!(@parse [$($arm)* { arm $op $to (_) $body }] [$($end)*] $($rest)*)
     };
     (@parse [$($arm:tt)*] [$($end:tt)*] $op:ident $to:tt => $body:expr $(, $($rest:tt)*)?) => {
