@@ -30,6 +30,7 @@
 //! | make many, so many at a time | [`pool`] |
 //! | name a task, or give it a larger stack | [`Builder`] |
 //! | talk to others | [`net`] |
+//! | run other programs | [`process`] |
 //! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
@@ -78,6 +79,7 @@ pub mod net;
 pub mod offload;
 pub mod os;
 pub mod pool;
+pub mod process;
 pub mod queue;
 mod scope;
 pub mod select;

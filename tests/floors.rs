@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
-    // Many of a kind.
+    // What programs are made of.
     (7, "pool", &[]),
+    (7, "process", &[]),
     (7, "signal", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
@@ -91,6 +92,7 @@ const UNSAFE: &[&str] = &[
     "io/pipe.rs",
     "fs/fd.rs",
     "net/fd.rs",
+    "process/command.rs",
     "signal/handler.rs",
 ];
 

@@ -79,6 +79,16 @@ impl<S: AsFd> Flow<S> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
 
+    /// Reads what is there, or fails with `WouldBlock`, whatever the user's view of the mode. The caller counts it ([`charge`](super::charge)).
+    pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.way.read(self.source.get().as_fd(), &mut [IoSliceMut::new(buf)])
+    }
+
+    /// Writes what there is room for, as [`try_read`](Self::try_read).
+    pub(crate) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        self.way.write(self.source.get().as_fd(), &[IoSlice::new(buf)])
+    }
+
     pub(crate) fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let asked = bufs.iter().take(sys::IOV_MAX).fold(0, |sum: usize, buf| sum.saturating_add(buf.len()));
         if asked == 0 {

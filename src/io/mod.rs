@@ -24,5 +24,5 @@ pub(crate) use flow::Flow;
 pub(crate) use native::{can_park, held, native, waits};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use source::Pollable;
-pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source};
+pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source, charge, wait_any};
 pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

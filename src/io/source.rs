@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::{Hub, Outcome, Reason, Tell};
+use crate::hub::{Hub, Outcome, Reason, Sleeper, Tell};
 use crate::reactor::{self, Entry, Side};
 use crate::sys;
 use crate::waiter::{Clause, End, Waiter};
@@ -285,18 +285,41 @@ impl<S: AsFd> Source<S> {
     ///
     /// The call must not block whatever the descriptor's flags: it says MSG_DONTWAIT, or the descriptor was
     /// made non-blocking underneath.
+    #[inline]
     pub(crate) fn perform<T>(
         &self,
         direction: Direction,
+        call: impl FnMut(&S) -> io::Result<T>,
+        left: impl Fn(&T) -> Left,
+    ) -> io::Result<T> {
+        self.perform_within(direction, None, call, left)
+    }
+
+    /// As [`perform`](Self::perform), with a deadline (or none) in place of the direction's own timeout.
+    pub(crate) fn perform_until<T>(
+        &self,
+        direction: Direction,
+        deadline: Option<Instant>,
+        call: impl FnMut(&S) -> io::Result<T>,
+        left: impl Fn(&T) -> Left,
+    ) -> io::Result<T> {
+        self.perform_within(direction, Some(deadline), call, left)
+    }
+
+    #[inline]
+    fn perform_within<T>(
+        &self,
+        direction: Direction,
+        mut deadline: Option<Option<Instant>>,
         mut call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
         let Some(hub) = hub_for_waiting()? else {
-            return self.block(direction, call);
+            let deadline = deadline.unwrap_or_else(|| self.timeout(direction).and_then(clock::deadline_after));
+            return self.block(direction, deadline, call);
         };
         hub.charge();
 
-        let mut deadline = None;
         let mut place = End::Back;
         let mut entry = self.entry(hub);
         if let Some(known) = &entry {
@@ -432,8 +455,12 @@ impl<S: AsFd> Source<S> {
     }
 
     /// Blocks the native thread, for want of a hub.
-    fn block<T>(&self, direction: Direction, mut call: impl FnMut(&S) -> io::Result<T>) -> io::Result<T> {
-        let deadline = self.timeout(direction).and_then(clock::deadline_after);
+    fn block<T>(
+        &self,
+        direction: Direction,
+        deadline: Option<Instant>,
+        mut call: impl FnMut(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
         loop {
             match call(&self.inner) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -552,6 +579,50 @@ impl Entry {
             Direction::Write => &self.write,
         }
     }
+}
+
+/// Counts a call that will be made without waiting: now and then the task gives way first.
+pub(crate) fn charge() -> io::Result<()> {
+    if let Some(hub) = hub_for_waiting()? {
+        hub.charge();
+    }
+    Ok(())
+}
+
+/// Parks until one of several descriptors may be ready; false if the deadline came first.
+pub(crate) fn wait_any<S: AsFd>(all: &[(&Source<S>, Direction)], deadline: Option<Instant>) -> io::Result<bool> {
+    if hub_for_waiting()?.is_none() {
+        let fds: Vec<_> = all.iter().map(|(source, direction)| (source.fd(), direction.poll_events())).collect();
+        return loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+            match sys::poll_fds(&fds, left) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+    }
+    let sleeper = Sleeper::arm();
+    let waiter = sleeper.waiter(Clause(0)).expect("there is a hub");
+    let mut outcome = None;
+    let stood = stand_in_all(all, waiter, &mut || {
+        outcome = Some(sleeper.park(false, Reason::Other(&"one of several descriptors"), deadline, || false));
+    });
+    if outcome.is_none() {
+        sleeper.give_up();
+    }
+    stood?;
+    Ok(outcome != Some(Outcome::Elapsed))
+}
+
+/// Stands in the queues of all, the first one's outermost, and runs `park` there, unless one of them is ready.
+fn stand_in_all<S: AsFd>(all: &[(&Source<S>, Direction)], waiter: Waiter, park: &mut dyn FnMut()) -> io::Result<()> {
+    let Some(((source, direction), rest)) = all.split_first() else {
+        park();
+        return Ok(());
+    };
+    let mut stood = Ok(());
+    source.while_awaited(*direction, waiter, &mut || stood = stand_in_all(rest, waiter, park))?;
+    stood
 }
 
 /// The hub to park on; `None` where nothing can park and the native thread has to block.
