@@ -43,6 +43,7 @@
 //! | wait for many descriptors in one task | [`selectors`] |
 //! | call what stops a thread | [`offload()`] |
 //! | drive a future | [`future`] |
+//! | act on signals of the system | `signal`, a feature |
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
 //! | have values for each task | [`task_local!`] |
 //! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |
@@ -68,7 +69,7 @@
 //!
 //! # Features and platforms
 //!
-//! No feature is on by default. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
+//! No feature is on by default. `signal` adds the module of that name. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
 //! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
 
 pub mod fs;
@@ -87,6 +88,8 @@ mod scope;
 pub mod select;
 pub mod selectors;
 pub mod server;
+#[cfg(feature = "signal")]
+pub mod signal;
 pub mod sync;
 mod task;
 mod time;

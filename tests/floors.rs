@@ -17,6 +17,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (7, "process", &[]),
     // Waiting for many descriptors at once.
     (7, "selectors", &[]),
+    (7, "signal", &[]),
     // Waiting for something outside.
     (6, "select", &["io", "queue"]),
     (6, "future", &[]),
@@ -65,6 +66,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("corosensei::", &["coroutine.rs"]),
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
+    ("signal_hook::", &["signal/"]),
     ("libc::", &["sys/", "stack/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
@@ -95,6 +97,7 @@ const UNSAFE: &[&str] = &[
     "fs/fd.rs",
     "net/fd.rs",
     "process/command.rs",
+    "signal/handler.rs",
 ];
 
 #[test]

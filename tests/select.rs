@@ -40,6 +40,26 @@ fn a_default_is_taken_when_nothing_can_be_done() {
 }
 
 #[test]
+fn a_block_may_have_a_comma_behind_it() {
+    check(|| {
+        let (to, from) = channel();
+        to.send(1).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            select! {
+                recv(&from) -> item => { seen.push(item.unwrap()); },
+                default => { seen.push(0); },
+            }
+        }
+        select! {
+            recv(&from) => { seen.push(2); },
+            timeout(MS) => { seen.push(3); },
+        }
+        assert_eq!(seen, [1, 0, 3]);
+    });
+}
+
+#[test]
 fn a_default_never_gives_the_others_a_turn() {
     check(|| {
         let ran = Rc::new(Cell::new(false));

@@ -113,6 +113,19 @@ fn count_threads() -> Option<u64> {
     None
 }
 
+/// Whether a signal does what the system does with it, and no handler is called (sigaction(2)).
+#[cfg(feature = "signal")]
+pub(crate) fn has_default_action(signal: i32) -> io::Result<bool> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a null action changes nothing; the old one is written to memory of its size.
+    if unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, and has filled it.
+    let action = unsafe { action.assume_init() };
+    Ok(action.sa_sigaction == libc::SIG_DFL)
+}
+
 /// Makes a copy of the process (fork(2)): its number in the parent, 0 in the child, where only the calling thread is left.
 ///
 /// # Safety
