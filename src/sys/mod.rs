@@ -7,16 +7,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 mod file;
+mod poller;
 mod process;
 mod socket;
 
 pub(crate) use file::*;
-pub(crate) use process::*;
-mod poller;
-mod socket;
-
-pub(crate) use file::*;
 pub(crate) use poller::*;
+pub(crate) use process::*;
 pub(crate) use socket::*;
 
 /// mio's timeout has the poller's own resolution: milliseconds for epoll, nanoseconds for kqueue.
@@ -43,24 +40,13 @@ pub(crate) fn wait_readable(fd: &impl AsRawFd, timeout: Duration) -> io::Result<
 
 /// Blocks the native thread until the descriptor shows one of `events` (poll(2)), for threads that have no hub any more.
 pub(crate) fn poll_fd(fd: RawFd, events: libc::c_short, timeout: Option<Duration>) -> io::Result<bool> {
-    poll(&mut [libc::pollfd { fd, events, revents: 0 }], timeout)
+    Ok(poll(&mut [libc::pollfd { fd, events, revents: 0 }], timeout)? > 0)
 }
 
 /// As [`poll_fd`], for the first of several descriptors.
 pub(crate) fn poll_fds(fds: &[(RawFd, libc::c_short)], timeout: Option<Duration>) -> io::Result<bool> {
-    let mut polls: Vec<_> = fds.iter().map(|&(fd, events)| libc::pollfd { fd, events, revents: 0 }).collect();
-    poll(&mut polls, timeout)
-}
-
-fn poll(polls: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<bool> {
-    let millis = timeout.map_or(-1, |timeout| {
-        let up = timeout.saturating_add(Duration::from_nanos(999_999)).as_millis();
-        libc::c_int::try_from(up).unwrap_or(libc::c_int::MAX)
-    });
-    let count = libc::nfds_t::try_from(polls.len()).expect("they are few");
-    // SAFETY: so many pollfds, alive for the call.
-    let ready = unsafe { libc::poll(polls.as_mut_ptr(), count, millis) };
-    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+    let mut entries: Vec<_> = fds.iter().map(|&(fd, events)| libc::pollfd { fd, events, revents: 0 }).collect();
+    Ok(poll(&mut entries, timeout)? > 0)
 }
 
 /// Native threads of this crate's own that have no work, in the lower half: nothing of the user's is in their hands, and only
