@@ -532,7 +532,7 @@ fn t3_locals_that_end_after_the_hub_may_wait_for_other_threads() {
     let lock = LOCK.lock().unwrap();
     let thread = thread::spawn(|| {
         LOCAL.with(|_| ());
-        drop(spawn(|| drop(ITEMS.get())));
+        drop(spawn(|| ITEMS.get()));
         yield_now();
     });
     ASKED.wait();
