@@ -243,14 +243,14 @@ enum Sent {
     Not,
     /// It was cancelled.
     Perhaps,
-    Sent,
+    Taken,
     Refused,
 }
 
 impl Sent {
     fn of(result: Result<(), Item>) -> Sent {
         match result {
-            Ok(()) => Sent::Sent,
+            Ok(()) => Sent::Taken,
             Err(item) => {
                 item.back();
                 Sent::Refused
@@ -579,7 +579,7 @@ impl Things {
     fn after_select(&self, place: Option<Item>, fate: &Fate, sent: Sent) {
         match (place, sent) {
             (Some(item), Sent::Not | Sent::Perhaps) => item.back(),
-            (None, Sent::Perhaps | Sent::Sent) => Item::put(fate, &self.ledger),
+            (None, Sent::Perhaps | Sent::Taken) => Item::put(fate, &self.ledger),
             (None, Sent::Refused) => {}
             (place, _) => self.ledger.check(false, || format!("a select said {sent:?} of {place:?}")),
         }
