@@ -107,6 +107,11 @@ impl<M> Mailbox<M> {
         }
     }
 
+    /// Whether the owner is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.head.load(Ordering::Acquire) == Self::CLOSED
+    }
+
     /// Whether there is mail: one relaxed load, for the hub to test at every tick.
     ///
     /// It may miss a message that is being pushed; `prepare_to_sleep` never does.

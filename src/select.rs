@@ -14,6 +14,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -679,10 +680,21 @@ impl Outcome for Join {
 
 /// The readiness of a socket: an operation of [`select!`](crate::select!), and something to [`wait`](crate::wait()) for. Made by
 /// [`readable`] and [`writable`].
+///
+/// It stays on its thread, whose hub is told of the socket:
+///
+/// ```compile_fail
+/// fn waits_elsewhere(socket: &'static greenroom::net::TcpStream) {
+///     let readable = greenroom::select::readable(socket);
+///     std::thread::spawn(move || greenroom::wait([readable], None, None).len());
+/// }
+/// ```
 pub struct Readiness<'a, S: ?Sized> {
     socket: &'a S,
     direction: Direction,
     done: bool,
+    /// Watched in the hub of the thread that asked; that of another would not be told.
+    _stays: PhantomData<*const ()>,
 }
 
 impl<'a, S: ?Sized> Readiness<'a, S> {
@@ -718,12 +730,12 @@ impl<S: Pollable + ?Sized> Waitable for Readiness<'_, S> {
 
 /// Waits until a read would not block, or would fail. Nothing is read.
 pub fn readable<S: Pollable + ?Sized>(socket: &S) -> Readiness<'_, S> {
-    Readiness { socket, direction: Direction::Read, done: false }
+    Readiness { socket, direction: Direction::Read, done: false, _stays: PhantomData }
 }
 
 /// Waits until a write would not block, or would fail. Nothing is written.
 pub fn writable<S: Pollable + ?Sized>(socket: &S) -> Readiness<'_, S> {
-    Readiness { socket, direction: Direction::Write, done: false }
+    Readiness { socket, direction: Direction::Write, done: false, _stays: PhantomData }
 }
 
 impl<S: Pollable + ?Sized> Operation for Readiness<'_, S> {

@@ -550,7 +550,8 @@ impl<B: Buffer> Choice<State<B>> for Putters {
             }
             Err(PutError::Full(item)) => {
                 let item = payload.insert(item);
-                if matches!(taker, Taker::Of(..)) {
+                // Who has lost does not stand in line.
+                if matches!(taker, Taker::Of(..)) && !taker.has_lost() {
                     state.show(item, wakes);
                     state.observers.tell(wakes);
                 }

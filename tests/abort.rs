@@ -51,9 +51,61 @@ fn main() {
             parked.task().unpark();
             parked.join().unwrap();
             greenroom::shield(|| greenroom::sleep(Duration::from_millis(1)));
+            shared();
             println!("all well");
         }
     }
+}
+
+/// What tasks share, and choose from.
+fn shared() {
+    use greenroom::queue::Queue;
+    use greenroom::sync::{Barrier, Condvar, Mutex, mpsc};
+    use std::rc::Rc;
+
+    // A task that is left when its thread ends is in nobody's way.
+    static QUEUE: Queue<u32> = Queue::unbounded();
+    let left = || {
+        drop(greenroom::spawn(|| QUEUE.get()));
+        greenroom::yield_now();
+    };
+    std::thread::spawn(left).join().unwrap();
+    QUEUE.put(7).unwrap();
+    assert_eq!(QUEUE.try_get().ok(), Some(7));
+
+    let shared = Rc::new((Mutex::new(false), Condvar::new(), Barrier::new(2)));
+    let theirs = shared.clone();
+    greenroom::spawn(move || {
+        *theirs.0.lock().unwrap() = true;
+        theirs.1.notify_one();
+        theirs.2.wait();
+    });
+    drop(shared.1.wait_while(shared.0.lock().unwrap(), |set| !*set).unwrap());
+    shared.2.wait();
+
+    let (sender, receiver) = mpsc::sync_channel(0);
+    let sending = greenroom::spawn(move || sender.send(1));
+    let chosen = greenroom::select! {
+        recv(&receiver) -> item => item.unwrap(),
+        get(&QUEUE) -> item => item.unwrap(),
+        timeout(Duration::from_secs(3600)) => 0,
+    };
+    assert_eq!(chosen, 1);
+    sending.join().unwrap().unwrap();
+
+    let pool = greenroom::pool::Pool::new(2);
+    let squares = pool.map(1..4, |n| {
+        greenroom::yield_now();
+        n * n
+    });
+    assert_eq!(squares, [1, 4, 9]);
+    let mut few = pool.imap(1.., |n| n);
+    assert_eq!(few.next().unwrap().unwrap(), 1);
+    drop(few);
+    pool.join();
+    assert_eq!(greenroom::wait([&QUEUE], Some(Duration::from_millis(1)), None).len(), 0);
+    assert_eq!(greenroom::offload(|| 2), 2);
+    assert_eq!(greenroom::future::block_on(async { greenroom::spawn(|| 3).await.unwrap() }), 3);
 }
 "#;
 

@@ -1064,3 +1064,21 @@ fn rule_25_a_forked_child_has_threads_of_its_own() {
     let Some(output) = output else { return };
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn jobs_can_be_waited_for_among_others() {
+    check(|| {
+        let pool = ThreadPool::new(2);
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let slow = pool.spawn(move || gate.recv().is_ok());
+        let quick = pool.spawn(|| true);
+        let handles = [slow, quick];
+        let first: Vec<bool> =
+            greenroom::wait(&handles, None, Some(1)).iter().map(|handle| handle.is_finished()).collect();
+        assert_eq!(first, [true]);
+        assert!(!handles[0].is_finished());
+        go.send(()).unwrap();
+        assert_eq!(greenroom::wait(&handles, None, None).len(), 2);
+        assert!(handles.map(|handle| handle.join().unwrap()).iter().all(|done| *done));
+    });
+}

@@ -59,7 +59,7 @@ fn play(seed: u64) {
     let hub_threads: Vec<_> = (0..rng.u64(1..3))
         .map(|number| {
             let (things, mut rng) = (things.clone(), rng.fork());
-            let shuffle = (seed.wrapping_add(number) % 4 != 0).then_some(seed);
+            let shuffle = (!seed.wrapping_add(number).is_multiple_of(4)).then_some(seed);
             thread::spawn(move || live(&things, None, &mut rng, shuffle))
         })
         .collect();

@@ -500,3 +500,47 @@ fn no_descriptor_is_left() {
     let Some(output) = output else { return };
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn t3_locals_that_end_after_the_hub_may_wait_for_other_threads() {
+    use greenroom::queue::Queue;
+    use greenroom::sync::{Event, Mutex, Semaphore};
+
+    static LOCK: Mutex<()> = Mutex::new(());
+    static ITEMS: Queue<u32> = Queue::unbounded();
+    static PERMITS: Semaphore = Semaphore::new(0);
+    static ASKED: Event = Event::new();
+    static LOG: std::sync::Mutex<Vec<u32>> = std::sync::Mutex::new(Vec::new());
+
+    struct Waits;
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            ASKED.set();
+            LOG.lock().unwrap().push(ITEMS.get().unwrap());
+            let chosen = greenroom::select! {
+                get(&ITEMS) -> item => item.unwrap(),
+                timeout(EVER) => 0,
+            };
+            LOG.lock().unwrap().push(chosen);
+            drop(PERMITS.acquire());
+            drop(LOCK.lock().unwrap());
+            LOG.lock().unwrap().push(3);
+        }
+    }
+    thread_local!(static LOCAL: Waits = const { Waits });
+
+    let lock = LOCK.lock().unwrap();
+    let thread = thread::spawn(|| {
+        LOCAL.with(|_| ());
+        drop(spawn(|| ITEMS.get()));
+        yield_now();
+    });
+    ASKED.wait();
+    // The task that was left has been killed, and takes nothing.
+    ITEMS.put(1).unwrap();
+    ITEMS.put(2).unwrap();
+    PERMITS.release(1);
+    drop(lock);
+    thread.join().unwrap();
+    assert_eq!(*LOG.lock().unwrap(), [1, 2, 3]);
+}

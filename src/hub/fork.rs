@@ -17,9 +17,6 @@ use super::{Alarm, Hub};
 use crate::reactor::{self, Reactor};
 use crate::sys;
 
-/// This process is a forked child: there may be tasks that never run again.
-static HAS_FORKED: AtomicBool = AtomicBool::new(false);
-
 impl Hub {
     /// Forks. In the child (`None`) the current task is alone.
     ///
@@ -40,7 +37,7 @@ impl Hub {
         }
 
         table.forget_pollers();
-        HAS_FORKED.store(true, Ordering::Relaxed);
+        expect_abandoned();
         self.abandon_others();
         self.reactor.renew(reactor);
         *link = Some(new_link);
@@ -106,10 +103,17 @@ impl Hub {
     }
 }
 
-/// Whether a task that waits never runs again, since it stayed with the parent of this process.
+/// There may be tasks that wait and never run again: this process is a forked child, or a thread has ended that could not end
+/// its tasks.
+static ARE_ABANDONED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn expect_abandoned() {
+    ARE_ABANDONED.store(true, Ordering::Relaxed);
+}
+
 #[inline]
-pub(super) fn is_abandoned(task: TaskRef) -> bool {
-    HAS_FORKED.load(Ordering::Relaxed) && task.has_ended()
+pub(super) fn are_abandoned() -> bool {
+    ARE_ABANDONED.load(Ordering::Relaxed)
 }
 
 /// The task has ended as far as this process goes: what still leads to it finds that it does not wait.

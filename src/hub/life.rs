@@ -22,7 +22,7 @@ use std::ptr;
 use super::cancel::Cancelled;
 use super::cell::TaskCell;
 use super::header::{Header, State};
-use super::{Hub, Reason, hook};
+use super::{Hub, Reason, fork, hook};
 use crate::coroutine::Suspender;
 use crate::error::JoinError;
 use crate::sys;
@@ -193,6 +193,9 @@ fn tear_down() {
     let unfinished = sys::is_main_thread() || !hub.end_with_thread() || hub.pins.get() != 0;
     HUB.set(ptr::null());
     GONE.set(true);
+    if unfinished {
+        fork::expect_abandoned();
+    }
     for message in hub.shared.close() {
         drop(message);
     }

@@ -147,6 +147,8 @@ const MOST_DOUBT: Duration = Duration::from_secs(64);
 /// A call costs about as much as this many switches.
 const TICKS_PER_CALL: u32 = 2;
 
+const HELD: &str = "greenroom: a call that has to wait, where nothing may: inside the panic hook, a waker, or a comparison for a queue";
+
 thread_local! {
     /// Nothing may switch on a hub that is made now.
     static HOLD: Cell<bool> = const { Cell::new(false) };
@@ -311,10 +313,7 @@ impl Hub {
     /// Begins a wait of the current task: gives a waiter of its first clause. To be followed by [`park`](Self::park).
     #[inline]
     pub(crate) fn arm(&self, clause: Clause) -> Waiter {
-        assert!(
-            self.can_switch(),
-            "greenroom: a call that has to wait, where nothing may: inside the panic hook, a waker, or a comparison for a queue"
-        );
+        assert!(self.can_switch(), "{HELD}");
         let task = self.current();
         let generation = task.wait.arm();
         task.waiter(generation, clause)
@@ -466,6 +465,12 @@ impl Hub {
         }
         let _release = Release(HOLD.replace(true));
         f()
+    }
+
+    /// Refuses a wait of a thread without a hub where nothing may wait.
+    #[track_caller]
+    pub(crate) fn check_hold() {
+        assert!(!HOLD.get(), "{HELD}");
     }
 
     /// As [`held`](Self::held), and catches a panic, which may be another's affair: see [`go_on`](Self::go_on).

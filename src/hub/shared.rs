@@ -76,6 +76,11 @@ impl Shared {
         left
     }
 
+    /// Whether the hub has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
     /// Holds the link, so that no other thread has it when the process forks.
     pub(super) fn hold_link(&self) -> MutexGuard<'_, Option<Link>> {
         self.lock_link()

@@ -66,6 +66,7 @@ impl Sleeper {
 
     #[cold]
     fn native() -> Sleeper {
+        Hub::check_hold();
         thread_local! {
             static PARKER: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
         }
@@ -141,17 +142,29 @@ impl Sleeper {
 }
 
 impl Target {
-    /// Whether the owner never runs again: a task of this hub that stayed with the parent of a forked process.
+    /// Whether the owner never runs again: a task of this hub that stayed with the parent of a forked process, or one that was
+    /// left when its thread ended.
     ///
     /// # Safety
     ///
     /// The owner has not yet left the wait that this was made for.
     #[inline]
     pub(crate) unsafe fn is_abandoned(&self) -> bool {
-        match self {
-            Target::Task { waiter, .. } => fork::is_abandoned(TaskRef::from_wait(waiter.wait)),
-            Target::Native(_) => false,
+        // SAFETY: passed on to the caller.
+        fork::are_abandoned() && unsafe { self.is_one_abandoned() }
+    }
+
+    /// # Safety
+    ///
+    /// As [`is_abandoned`](Self::is_abandoned).
+    #[cold]
+    unsafe fn is_one_abandoned(&self) -> bool {
+        let Target::Task { shared, waiter, .. } = self else { return false };
+        if Hub::get().is_some_and(|hub| ptr::eq(&raw const hub.shared, *shared)) {
+            return TaskRef::from_wait(waiter.wait).has_ended();
         }
+        // SAFETY: the owner's hub outlives its wait; one that has left tasks is never freed.
+        unsafe { &**shared }.is_closed()
     }
 
     /// Wakes the owner: at once if it is a task of this thread, else when `wakes` is dropped.

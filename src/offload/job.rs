@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::workers::{Ticket, Work, Workers};
 use crate::clock;
 use crate::error::JoinError;
-use crate::hub::{Cancelled, Hub, Reason, quietly};
+use crate::hub::{Cancelled, Hub, Reason, Tell, quietly};
 use crate::promise::Promise;
+use crate::task::Waitable;
 
 const REASON: Reason = Reason::Other(&"a job on a native thread");
 
@@ -67,6 +68,21 @@ pub struct OffloadHandle<T> {
     packet: Arc<Packet<T>>,
     workers: Arc<Workers>,
     ticket: Ticket,
+}
+
+/// Ready when the job is done.
+impl<T> Waitable for OffloadHandle<T> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.packet.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.packet.unwatch(key);
+    }
+
+    fn is_outside(&self) -> bool {
+        true
+    }
 }
 
 impl<T> OffloadHandle<T> {

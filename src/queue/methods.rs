@@ -12,7 +12,8 @@ macro_rules! queue_methods {
             ///
             /// # Cancellation
             ///
-            /// A caller that is cancelled while it waits for room has put nothing; the item is dropped.
+            /// A caller that is cancelled while it waits for room has put nothing; the item is dropped. One whose item has just been taken, and which
+            /// has not yet had its turn since, is cancelled too: its item is where it was to go.
             ///
             /// # Errors
             ///

@@ -187,6 +187,21 @@ impl<T> Drop for RemoteJoinHandle<T> {
     }
 }
 
+/// Ready when the task has ended.
+impl<T> Waitable for RemoteJoinHandle<T> {
+    fn watch(&self, ready: &Tell) -> Option<u64> {
+        self.packet.result.watch(ready)
+    }
+
+    fn unwatch(&self, key: u64) {
+        self.packet.result.unwatch(key);
+    }
+
+    fn is_outside(&self) -> bool {
+        true
+    }
+}
+
 impl<T> fmt::Debug for RemoteJoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteJoinHandle").finish_non_exhaustive()

@@ -252,3 +252,32 @@ fn shutdown_now_gives_items_out_when_comparing_fails_only_if_sorted() {
         assert_eq!((queue.unfinished(), ALIVE.get()), (0, 0), "they were dropped by the unwind");
     });
 }
+
+#[test]
+fn a_comparison_may_not_wait_on_a_thread_without_a_hub_either() {
+    struct Waits(&'static greenroom::sync::Event);
+    impl Ord for Waits {
+        fn cmp(&self, _: &Waits) -> std::cmp::Ordering {
+            self.0.wait();
+            std::cmp::Ordering::Equal
+        }
+    }
+    impl PartialOrd for Waits {
+        fn partial_cmp(&self, other: &Waits) -> Option<std::cmp::Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+    impl PartialEq for Waits {
+        fn eq(&self, _: &Waits) -> bool {
+            true
+        }
+    }
+    impl Eq for Waits {}
+
+    static NEVER: greenroom::sync::Event = greenroom::sync::Event::new();
+    let queue = greenroom::queue::PriorityQueue::unbounded();
+    queue.put(Waits(&NEVER)).unwrap();
+    let text = panic_of(|| queue.put(Waits(&NEVER)).unwrap());
+    assert!(text.contains("where nothing may"), "{text}");
+    assert_eq!(queue.len(), 1);
+}

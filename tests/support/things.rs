@@ -182,8 +182,8 @@ pub(crate) struct Things {
     channel: Counted<Channel<Item>>,
     sender: SyncSender<Item>,
     event: Event,
-    /// How often it was set.
-    sets: AtomicUsize,
+    /// How often somebody began to set it, and was done.
+    sets: (AtomicUsize, AtomicUsize),
 }
 
 const PERMITS: usize = 3;
@@ -243,14 +243,14 @@ enum Sent {
     Not,
     /// It was cancelled.
     Perhaps,
-    Sent,
+    Taken,
     Refused,
 }
 
 impl Sent {
     fn of(result: Result<(), Item>) -> Sent {
         match result {
-            Ok(()) => Sent::Sent,
+            Ok(()) => Sent::Taken,
             Err(item) => {
                 item.back();
                 Sent::Refused
@@ -381,7 +381,7 @@ impl Things {
             channel: Counted::new(Channel::new()),
             sender,
             event: Event::new(),
-            sets: AtomicUsize::new(0),
+            sets: (AtomicUsize::new(0), AtomicUsize::new(0)),
         };
         (things, receiver)
     }
@@ -528,14 +528,15 @@ impl Things {
         let (limit, begun) = (short(rng), Instant::now());
         match rng.u8(..4) {
             0 => {
-                self.sets.fetch_add(1, SeqCst);
+                self.sets.0.fetch_add(1, SeqCst);
                 self.event.set();
+                self.sets.1.fetch_add(1, SeqCst);
             }
             1 => self.event.clear(),
             _ => {
-                let before = (self.sets.load(SeqCst), self.event.is_set());
+                let before = (self.sets.1.load(SeqCst), self.event.is_set());
                 if self.event.wait_timeout(limit) {
-                    let fair = before.1 || self.sets.load(SeqCst) > before.0;
+                    let fair = before.1 || self.sets.0.load(SeqCst) > before.0;
                     self.ledger.check(fair, || "an event that nobody set".into());
                 } else {
                     self.ledger.check(begun.elapsed() >= limit, || "an event gave up early".into());
@@ -578,7 +579,7 @@ impl Things {
     fn after_select(&self, place: Option<Item>, fate: &Fate, sent: Sent) {
         match (place, sent) {
             (Some(item), Sent::Not | Sent::Perhaps) => item.back(),
-            (None, Sent::Perhaps | Sent::Sent) => Item::put(fate, &self.ledger),
+            (None, Sent::Perhaps | Sent::Taken) => Item::put(fate, &self.ledger),
             (None, Sent::Refused) => {}
             (place, _) => self.ledger.check(false, || format!("a select said {sent:?} of {place:?}")),
         }
