@@ -68,12 +68,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// Those of kqueue(2). `EBADF` if this object is closed, before or meanwhile.
-    pub fn control(
-        &self,
-        changes: &[Kevent],
-        max_events: usize,
-        timeout: Option<Duration>,
-    ) -> io::Result<Vec<Kevent>> {
+    pub fn control(&self, changes: &[Kevent], max_events: usize, timeout: Option<Duration>) -> io::Result<Vec<Kevent>> {
         let bell = self.open()?;
         let mut changes: Vec<_> = changes.iter().map(Kevent::to_system).collect();
         let most = max_events.min(MOST_AT_ONCE);

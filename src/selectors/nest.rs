@@ -47,7 +47,9 @@ impl Nest {
             match NESTS.try_with(|nests| nests.borrow_mut().pop()).ok().flatten() {
                 Some(nest) if nest.process == process => return Ok(nest),
                 Some(_the_parents) => {}
-                None => return Ok(Nest { fd: Arc::new(sys::nest_create()?), known: Vec::new(), filled: None, process }),
+                None => {
+                    return Ok(Nest { fd: Arc::new(sys::nest_create()?), known: Vec::new(), filled: None, process });
+                }
             }
         }
     }

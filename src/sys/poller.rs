@@ -215,7 +215,14 @@ mod kqueue {
 
     /// A change, or a place for a finding, all zero but for what every system's event has.
     #[allow(clippy::cast_possible_truncation, reason = "the fields have other widths elsewhere")]
-    pub(crate) fn kernel_event(ident: usize, filter: i16, flags: u16, fflags: u32, data: i64, udata: usize) -> KernelEvent {
+    pub(crate) fn kernel_event(
+        ident: usize,
+        filter: i16,
+        flags: u16,
+        fflags: u32,
+        data: i64,
+        udata: usize,
+    ) -> KernelEvent {
         // SAFETY: integers and a pointer, for which zero is a value.
         let mut event: KernelEvent = unsafe { std::mem::zeroed() };
         event.ident = ident as _;
@@ -244,9 +251,8 @@ mod kqueue {
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let (given, room) = (changes.len() as _, most.min(libc::c_int::MAX as usize) as _);
         // SAFETY: so many changes are read, there is room for so many findings, and all are alive for the call.
-        let count = unsafe {
-            libc::kevent(kqueue.as_raw_fd(), changes.as_ptr(), given, found.as_mut_ptr(), room, timeout)
-        };
+        let count =
+            unsafe { libc::kevent(kqueue.as_raw_fd(), changes.as_ptr(), given, found.as_mut_ptr(), room, timeout) };
         let count = count_of(count)?;
         // SAFETY: the call has filled so many.
         unsafe { found.set_len(count) };
