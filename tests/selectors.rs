@@ -264,15 +264,21 @@ fn sockets_that_tasks_use_too_can_be_waited_for() {
         assert_eq!(poll.poll(None).unwrap(), [(stream.as_raw_fd(), POLLOUT)]);
         stream.write_all(b"ping").unwrap();
         poll.modify(&stream, POLLIN).unwrap();
-        // One task waits with the poller, another in a read.
+        // One task waits with the poller, another in a read of the same socket.
         let mut reader = stream.try_clone().unwrap();
+        let (told, tell) = pair();
         let reading = spawn(move || {
-            let mut text = [0; 4];
-            reader.read_exact(&mut text).unwrap();
-            text
+            reader.read_exact(&mut [0; 4]).unwrap();
+            assert!(reader.set_nonblocking(true).is_ok());
+            put(&tell);
+            tell
         });
-        assert!(poll.poll(None).unwrap()[0].1.contains(POLLIN));
-        assert_eq!(&reading.join().unwrap(), b"ping");
+        poll.register(&told, POLLIN).unwrap();
+        while !soon(|| poll.poll(None).unwrap()).contains(&(told.as_raw_fd(), POLLIN)) {
+            yield_now();
+        }
+        drop(reading.join().unwrap());
+        poll.unregister(&told).unwrap();
         drop(client.join().unwrap());
         let epoll = Epoll::new().unwrap();
         epoll.register(&stream, EPOLLIN | EPOLLRDHUP).unwrap();
@@ -1067,10 +1073,10 @@ fn an_epoll_can_be_taken_over_and_nested() {
         outer.register(&inner, EPOLLIN).unwrap();
         let poll = Poll::new();
         poll.register(&inner, POLLIN).unwrap();
-        spawn(move || {
+        let writing = spawn(move || {
             sleep(2 * MS);
             put(&other);
-            sleep(2 * MS);
+            other
         });
         let in_poll = spawn(move || poll.poll(None).unwrap());
         let in_select = spawn(move || select(&[&fd], &[], &[], None).unwrap().read);
@@ -1078,6 +1084,7 @@ fn an_epoll_can_be_taken_over_and_nested() {
         assert_eq!(in_poll.join().unwrap(), [(fd, POLLIN)]);
         assert_eq!(in_select.join().unwrap(), [fd]);
         assert_eq!(inner.poll(None, 1).unwrap(), [(one.as_raw_fd(), EPOLLIN)]);
+        drop(writing.join().unwrap());
     });
 }
 
@@ -1150,20 +1157,20 @@ fn selector_registers_modifies_and_unregisters() {
 #[test]
 fn selector_lets_go_of_descriptors_that_were_closed() {
     check(|| {
-        let (one, other) = pair();
         let number = 12_200;
+        let only = || numbered(&pair().0, number);
         let selector = DefaultSelector::new().unwrap();
-        let fd = numbered(&one, number);
+        let fd = only();
         selector.register(&fd, EVENT_READ, 1).unwrap();
         drop(fd);
         assert_eq!(selector.unregister(&number).unwrap().data, 1);
         // Its number is used again.
-        let fd = numbered(&other, number);
+        let fd = only();
         selector.register(&fd, EVENT_WRITE, 2).unwrap();
         drop(fd);
         fails(selector.modify(&number, EVENT_READ, 3), libc::EBADF);
         refuses(selector.get_key(&number), ErrorKind::NotFound);
-        let fd = numbered(&other, number);
+        let fd = only();
         selector.register(&fd, EVENT_READ, 4).unwrap();
         selector.close();
     });

@@ -187,7 +187,7 @@ fn take(bell: &Bell, most: usize, timeout: Option<Duration>) -> io::Result<Optio
 /// another name than the number: the lower half of that is told.
 impl From<OwnedFd> for Epoll {
     fn from(fd: OwnedFd) -> Epoll {
-        Epoll { bell: Lock::new(Some(Arc::new(Bell::new(fd)))) }
+        Epoll { bell: Lock::new(Some(Arc::new(Bell::new(Arc::new(fd))))) }
     }
 }
 

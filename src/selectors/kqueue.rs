@@ -51,7 +51,7 @@ impl Kqueue {
     ///
     /// Those of the system: a lack of descriptors.
     pub fn new() -> io::Result<Kqueue> {
-        Ok(Kqueue { bell: Lock::new(Some(Arc::new(Bell::new(sys::kqueue_create()?)))) })
+        Ok(Kqueue { bell: Lock::new(Some(Arc::new(Bell::new(Arc::new(sys::kqueue_create()?))))) })
     }
 
     /// Makes changes, then waits for events and gives at most `max_events`, and never more than 4096 at once. With `max_events` zero it

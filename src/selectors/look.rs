@@ -7,13 +7,14 @@
 //!     +-- park: on an epoll descriptor in the hub's poller
 //! ```
 //!
-//! The hub registers that descriptor edge-triggered. Whatever begins in it after a look makes a new edge, also what is registered or
-//! modified meanwhile (epoll_ctl(2) wakes those who wait); what stays as it is makes none, so nothing turns in circles.
+//! The hub registers that descriptor edge-triggered: it wakes a task when something is added to the list of what is ready there, not
+//! for what lies there already. So the look must have left that list empty. epoll_wait(2) does, which a look at an epoll descriptor is.
 
 #![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,13 @@ use crate::waiter::End;
 /// A descriptor that becomes readable when one of many has something, and that somebody may take away meanwhile.
 #[derive(Debug)]
 pub(super) struct Bell {
-    source: Source<OwnedFd>,
+    source: Source<Arc<OwnedFd>>,
     retired: AtomicBool,
 }
 
 impl Bell {
-    pub(super) fn new(fd: OwnedFd) -> Bell {
+    /// The descriptor lies in hubs' pollers from the first wait until the bell is dropped, and may then be in another.
+    pub(super) fn new(fd: Arc<OwnedFd>) -> Bell {
         Bell { source: Source::new(fd), retired: AtomicBool::new(false) }
     }
 

@@ -50,6 +50,7 @@ mod events;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod kqueue;
 mod look;
+mod nest;
 mod poll;
 mod select;
 

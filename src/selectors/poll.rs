@@ -1,26 +1,25 @@
 //! poll(2): a set of numbers that is looked at as a whole.
 //!
-//! The set is numbers, and what a number means is found out at each look, as the system does it. The *nest*, an epoll descriptor that
-//! says when to look again, knows open files: so each wait tells it anew what to look at, which costs a system call for each number.
-//! To leave that out would miss a number that was closed and used again.
+//! The set is numbers, and what a number means is found out at each look, as the system does it. Each wait has a [`Nest`] and a bell of
+//! its own.
 //!
-//! - **V1** What waiters are to be woken by is in the nest when they park: changes of the set go into the nest too, under the lock, and who
-//!   has filled the nest from an older version of the set does it again.
-//! - **V2** A nest that cannot take a change is retired: all who wait there look again, and make another.
+//! - **V1** Who waits has looked at the set as it is now: he puts his bell into the set under the lock, if the version is the one that he has
+//!   looked at, and a change of the set retires all bells, whose owners look again.
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::RefUnwindSafe;
-use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Events;
 use super::look::{Bell, find};
+use super::nest::Nest;
 use crate::lock::Lock;
 use crate::sys::{self, PollFd};
 
@@ -59,14 +58,8 @@ struct Set {
     places: HashMap<RawFd, usize>,
     /// Counts changes.
     version: u64,
-    nest: Option<Arc<Nest>>,
-}
-
-/// Says when to look again.
-struct Nest {
-    bell: Bell,
-    /// The process that made it: a forked child shares the system's object, and must not change it.
-    process: u32,
+    /// Of those who wait.
+    bells: Vec<Arc<Bell>>,
 }
 
 /// The lock guards nothing that could be half changed.
@@ -76,7 +69,7 @@ impl Poll {
     /// An empty set.
     #[must_use]
     pub fn new() -> Poll {
-        Poll { set: Lock::new(Set { entries: Vec::new(), places: HashMap::new(), version: 0, nest: None }) }
+        Poll { set: Lock::new(Set { entries: Vec::new(), places: HashMap::new(), version: 0, bells: Vec::new() }) }
     }
 
     /// Adds a descriptor, or looks for something else if it is in the set. It need not be open.
@@ -124,10 +117,7 @@ impl Poll {
         if let Some(moved) = set.entries.get(place) {
             set.places.insert(moved.fd, place);
         }
-        set.version += 1;
-        if let Some(nest) = set.own_nest() {
-            sys::nest_unset(nest.bell.as_fd(), fd);
-        }
+        set.has_changed();
         Ok(())
     }
 
@@ -148,27 +138,30 @@ impl Poll {
     /// Those of the system: [`InvalidInput`](io::ErrorKind::InvalidInput) if there are more in the set than the process may have open, a
     /// lack of descriptors or memory for the wait.
     pub fn poll(&self, timeout: Option<Duration>) -> io::Result<Vec<(RawFd, Events)>> {
-        let mut entries = Vec::new();
+        let looked = RefCell::new((Vec::new(), 0));
         let look = |timeout| {
-            entries.clone_from(&self.set.lock().entries);
-            let count = sys::poll(&mut entries, timeout)?;
-            Ok((count > 0).then(|| found(&entries, count)))
+            let (entries, version) = &mut *looked.borrow_mut();
+            let set = self.set.lock();
+            entries.clone_from(&set.entries);
+            *version = set.version;
+            drop(set);
+            let count = sys::poll(entries, timeout)?;
+            Ok((count > 0).then(|| found(entries, count)))
         };
-        let mut nest: Option<Arc<Nest>> = None;
-        let found = find(timeout, look, |deadline, place| {
-            let Some(ready) = nest.take().map_or_else(|| self.fill_nest(), |nest| Ok(Some(nest)))? else {
-                return Ok(true);
+        let mut nest = None;
+        let found = find(timeout, look, |deadline, _alone| {
+            let waiting = match &mut nest {
+                Some(waiting) => waiting,
+                None => nest.insert(Nest::take()?),
             };
-            match ready.bell.wait(deadline, place) {
-                Err(error) if sys::is_bad_descriptor(&error) => Ok(true),
-                result => {
-                    nest = Some(ready);
-                    result
-                }
+            let (entries, version) = &*looked.borrow();
+            match Hung::new(self, Bell::new(waiting.fd()), *version) {
+                Some(hung) => waiting.wait(&hung.bell, entries, *version, deadline),
+                None => Ok(true),
             }
         })?;
-        if let (Some(nest), true) = (nest, found.is_some()) {
-            nest.bell.pass_on();
+        if let Some(nest) = nest {
+            nest.keep();
         }
         Ok(found.unwrap_or_default())
     }
@@ -192,63 +185,44 @@ impl Poll {
                 set.places.insert(fd, place);
             }
         }
-        set.version += 1;
-        let is_told = set.own_nest().is_none_or(|nest| {
-            matches!(sys::nest_set(nest.bell.as_fd(), fd, events.bits(), known.is_some()), Ok(true))
-        });
-        // V2: a regular file, which is ready at once, or one that is closed.
-        let retired = if is_told { None } else { set.nest.take() };
-        drop(set);
-        if let Some(nest) = retired {
-            nest.bell.retire();
-        }
+        set.has_changed();
         Ok(())
-    }
-
-    /// A nest with all that is in the set (V1); `None` if a descriptor is closed, which is news.
-    fn fill_nest(&self) -> io::Result<Option<Arc<Nest>>> {
-        let mut entries = Vec::new();
-        loop {
-            let set = self.set.lock();
-            entries.clone_from(&set.entries);
-            let version = set.version;
-            let own = set.own_nest().cloned();
-            drop(set);
-            let (nest, is_new) = match own {
-                Some(nest) => (nest, false),
-                None => (Arc::new(Nest { bell: Bell::new(sys::nest_create()?), process: process::id() }), true),
-            };
-            for entry in &entries {
-                match sys::nest_set(nest.bell.as_fd(), entry.fd, sys::poll_wanted(entry), !is_new) {
-                    Err(error) if sys::is_bad_descriptor(&error) => return Ok(None),
-                    // What is never ready, or is so already, is not waited for.
-                    result => result?,
-                };
-            }
-
-            let mut set = self.set.lock();
-            if set.version != version {
-                continue;
-            }
-            match set.own_nest() {
-                Some(current) if Arc::ptr_eq(current, &nest) => return Ok(Some(nest)),
-                None if is_new => {
-                    let old = set.nest.replace(nest.clone());
-                    drop(set);
-                    // The parent's, if there is one.
-                    drop(old);
-                    return Ok(Some(nest));
-                }
-                // Somebody else has made one.
-                _ => {}
-            }
-        }
     }
 }
 
 impl Set {
-    fn own_nest(&self) -> Option<&Arc<Nest>> {
-        self.nest.as_ref().filter(|nest| nest.process == process::id())
+    /// Has those who wait look again (V1).
+    fn has_changed(&mut self) {
+        self.version += 1;
+        for bell in self.bells.drain(..) {
+            bell.retire();
+        }
+    }
+}
+
+/// A bell that hangs in a set while its owner waits.
+struct Hung<'a> {
+    poll: &'a Poll,
+    bell: Arc<Bell>,
+}
+
+impl Hung<'_> {
+    /// `None` if the set has changed since that version (V1).
+    fn new(poll: &Poll, bell: Bell, version: u64) -> Option<Hung<'_>> {
+        let bell = Arc::new(bell);
+        let mut set = poll.set.lock();
+        if set.version != version {
+            return None;
+        }
+        set.bells.push(bell.clone());
+        Some(Hung { poll, bell })
+    }
+}
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        // Under the lock, so that nobody else drops the bell later, when the number of its descriptor may be another's.
+        self.poll.set.lock().bells.retain(|bell| !Arc::ptr_eq(bell, &self.bell));
     }
 }
 

@@ -1,19 +1,13 @@
 //! select(2)'s three lists, looked at with poll(2), which has no limit on numbers.
-//!
-//! A wait needs a nest, as in `poll.rs`. It is this wait's alone, and kept for the next one on this thread, which mostly has the same
-//! descriptors: those cost one system call each then. While it is not in use it is not in the hub's poller, so that what is left
-//! there wakes nobody.
 
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::process;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use super::look::find;
-use crate::io::{Direction, Source};
+use super::look::{Bell, find};
+use super::nest::Nest;
 use crate::sys::{self, PollFd, bits};
 
 /// Which descriptors are ready, as numbers, in the order in which they were given to [`select()`].
@@ -79,22 +73,19 @@ pub fn select(
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
     let mut lists = Lists::new(read, write, except)?;
-    // Copied, for there may be two sets of borrows.
+    // The looks borrow the lists.
     let entries = lists.entries.clone();
-    let mut nest: Option<Nest> = None;
+    let mut nest = None;
     let found = find(
         timeout,
         |timeout| lists.look(timeout),
-        |deadline, place| {
-            let mut ready = nest.take().map_or_else(Nest::take, Ok)?;
-            if !ready.fill(&entries)? {
-                return Ok(true);
-            }
-            let source = Source::new(ready.fd.as_fd());
-            let in_time = source.wait_for_news(Direction::Read, deadline, place);
-            drop(source);
-            nest = Some(ready);
-            in_time
+        |deadline, _alone| {
+            let waiting = match &mut nest {
+                Some(waiting) => waiting,
+                None => nest.insert(Nest::take()?),
+            };
+            let bell = Bell::new(waiting.fd());
+            waiting.wait(&bell, &entries, 0, deadline)
         },
     )?;
     if let Some(nest) = nest {
@@ -169,7 +160,7 @@ fn among(entries: &[PollFd], events: u32) -> Vec<RawFd> {
 }
 
 /// Each number once, in their order, with all that is wanted of it.
-fn merge(entries: &[PollFd]) -> Vec<PollFd> {
+pub(super) fn merge(entries: &[PollFd]) -> Vec<PollFd> {
     let mut merged = entries.to_vec();
     merged.sort_unstable_by_key(|entry| entry.fd);
     merged.dedup_by(|entry, kept| {
@@ -180,67 +171,4 @@ fn merge(entries: &[PollFd]) -> Vec<PollFd> {
         is_same
     });
     merged
-}
-
-/// Says when to look again.
-struct Nest {
-    fd: OwnedFd,
-    /// The numbers in it, in their order.
-    known: Vec<RawFd>,
-    /// The process that made it.
-    process: u32,
-}
-
-/// So many are kept on a thread.
-const KEPT: usize = 4;
-
-thread_local! {
-    static NESTS: RefCell<Vec<Nest>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Nest {
-    /// One that was kept, or a new one.
-    fn take() -> io::Result<Nest> {
-        // What was there before a fork is shared with the parent.
-        let process = process::id();
-        loop {
-            match NESTS.try_with(|nests| nests.borrow_mut().pop()).ok().flatten() {
-                Some(nest) if nest.process == process => return Ok(nest),
-                Some(_the_parents) => {}
-                None => return Ok(Nest { fd: sys::nest_create()?, known: Vec::new(), process }),
-            }
-        }
-    }
-
-    fn keep(self) {
-        // Where the thread ends it is closed.
-        let _ending = NESTS.try_with(|nests| {
-            let mut nests = nests.borrow_mut();
-            if nests.len() < KEPT {
-                nests.push(self);
-            }
-        });
-    }
-
-    /// Has it look at these, and no others. False if one is not open, which is news.
-    fn fill(&mut self, entries: &[PollFd]) -> io::Result<bool> {
-        let wanted = merge(entries);
-        let nest: BorrowedFd<'_> = self.fd.as_fd();
-        for &fd in &self.known {
-            if wanted.binary_search_by_key(&fd, |entry| entry.fd).is_err() {
-                sys::nest_unset(nest, fd);
-            }
-        }
-        let known = std::mem::take(&mut self.known);
-        for entry in &wanted {
-            let is_known = known.binary_search(&entry.fd).is_ok();
-            match sys::nest_set(nest, entry.fd, sys::poll_wanted(entry), is_known) {
-                Err(error) if sys::is_bad_descriptor(&error) => return Ok(false),
-                // What is never ready, or is so already, is not waited for.
-                result => result?,
-            };
-        }
-        self.known = wanted.iter().map(|entry| entry.fd).collect();
-        Ok(true)
-    }
 }

@@ -128,8 +128,10 @@ mod epoll {
         epoll_create()
     }
 
-    /// Has a nest look at `fd`; `is_known` is a guess whether it does already. False, if nothing can ever change for such a file.
-    pub(crate) fn nest_set(nest: BorrowedFd<'_>, fd: RawFd, events: u32, is_known: bool) -> io::Result<bool> {
+    /// Has a nest look at `fd` for edges, of which the first is what is there now; `is_known` is a guess whether it looks there
+    /// already. A file of which nothing can ever be told is left out.
+    pub(crate) fn nest_set(nest: BorrowedFd<'_>, fd: RawFd, events: u32, is_known: bool) -> io::Result<()> {
+        let events = events | bits::EDGE;
         let first = if is_known { epoll_change } else { epoll_add };
         let mut result = first(nest, fd, events);
         match result.as_ref().map_err(io::Error::raw_os_error) {
@@ -138,8 +140,8 @@ mod epoll {
             _ => {}
         }
         match result {
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false),
-            result => result.map(|()| true),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
+            result => result,
         }
     }
 
@@ -147,6 +149,21 @@ mod epoll {
     pub(crate) fn nest_unset(nest: BorrowedFd<'_>, fd: RawFd) {
         let _unknown_or_closed = epoll_remove(nest, fd);
     }
+
+    /// Takes all edges, and says whether there were any.
+    pub(crate) fn nest_drain(nest: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut found = Vec::new();
+        let mut any = false;
+        loop {
+            epoll_wait(nest, &mut found, DRAINED_AT_ONCE, Some(Duration::ZERO))?;
+            any |= !found.is_empty();
+            if found.len() < DRAINED_AT_ONCE {
+                return Ok(any);
+            }
+        }
+    }
+
+    const DRAINED_AT_ONCE: usize = 64;
 
     /// Takes at most `most` findings, which replace what is in `found` (epoll_wait(2)). It waits up to `timeout`, or for ever.
     pub(crate) fn epoll_wait(
@@ -247,19 +264,18 @@ mod kqueue {
         kqueue_create()
     }
 
-    /// Has a nest look at `fd`. False, if nothing can ever change for such a file. Urgent data is not seen where there is no filter
-    /// for it.
-    pub(crate) fn nest_set(nest: BorrowedFd<'_>, fd: RawFd, events: u32, _is_known: bool) -> io::Result<bool> {
+    /// Has a nest look at `fd` for edges, of which the first is what is there now. A file of which nothing can ever be told is left
+    /// out. Urgent data is not seen where there is no filter for it.
+    pub(crate) fn nest_set(nest: BorrowedFd<'_>, fd: RawFd, events: u32, _is_known: bool) -> io::Result<()> {
         for (bit, filter) in FILTERS {
-            let flags = if events & bit != 0 { libc::EV_ADD } else { libc::EV_DELETE };
+            let flags = if events & bit != 0 { libc::EV_ADD | libc::EV_CLEAR } else { libc::EV_DELETE };
             match change(nest, fd, filter, flags) {
-                // It was not looked for before.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
+                // It was not looked for before, or can never be.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {}
                 done => done?,
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Has it look no longer, if it did.
@@ -268,6 +284,21 @@ mod kqueue {
             let _unknown_or_closed = change(nest, fd, filter, libc::EV_DELETE);
         }
     }
+
+    /// Takes all edges, and says whether there were any.
+    pub(crate) fn nest_drain(nest: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut found = Vec::new();
+        let mut any = false;
+        loop {
+            kevent(nest, &[], &mut found, DRAINED_AT_ONCE, Some(Duration::ZERO))?;
+            any |= !found.is_empty();
+            if found.len() < DRAINED_AT_ONCE {
+                return Ok(any);
+            }
+        }
+    }
+
+    const DRAINED_AT_ONCE: usize = 64;
 
     const FILTERS: [(u32, i16); 2] =
         [(bits::IN | bits::PRI, libc::EVFILT_READ as i16), (bits::OUT, libc::EVFILT_WRITE as i16)];
