@@ -147,13 +147,14 @@ const LONGEST_SIZE_LINE: usize = 256;
 const LONGEST_TRAILER: usize = 4096;
 
 impl Chunks {
-    /// Goes on as far as `bytes` reach, from `at`; what is data is moved to `end`. Both places move on. `Ok(false)`: more bytes are needed.
+    /// Goes on as far as `bytes` reach, from `at`; what is data is moved to `end`, which may not
+    /// pass `last`. Both places move on. `Ok(false)`: more bytes are needed.
     pub(crate) fn decode(
         &mut self,
         bytes: &mut [u8],
         at: &mut usize,
         end: &mut usize,
-        most: usize,
+        last: usize,
     ) -> Result<bool, Refused> {
         loop {
             let rest = &bytes[*at..];
@@ -161,7 +162,7 @@ impl Chunks {
                 Chunks::Size => match httparse::parse_chunk_size(rest).map_err(|_| 400_u16)? {
                     httparse::Status::Complete((length, size)) => {
                         let size = usize::try_from(size).map_err(|_| 413_u16)?;
-                        if size > most {
+                        if size > last.saturating_sub(*end) {
                             return Err(413);
                         }
                         *at += length;
