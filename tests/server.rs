@@ -366,7 +366,7 @@ fn without_descriptors_it_waits_and_goes_on_afterwards() {
         without_descriptors();
         until(|| server.counts().accepted == 22);
         for client in clients {
-            assert_eq!(rest(client), "hello");
+            assert_eq!(rest(TcpStream::from(client)), "hello");
         }
         server.stop();
     });
