@@ -207,13 +207,13 @@ impl Chunks {
 
 /// Writes the head of an answer.
 pub(crate) fn answer_head(out: &mut Vec<u8>, status: u16, kind: &str, length: u64, keep_alive: bool, date: &Date) {
+    let opening = date.opening.get();
     if status == 200 {
-        out.extend_from_slice(b"HTTP/1.1 200 OK");
+        out.extend_from_slice(&opening);
     } else {
         write!(out, "HTTP/1.1 {status} {}", reason(status)).expect("memory takes it");
+        out.extend_from_slice(&opening[GOOD.len()..]);
     }
-    out.extend_from_slice(b"\r\nserver: greenroom\r\ndate: ");
-    out.extend_from_slice(&date.text.get());
     if status == 405 {
         out.extend_from_slice(b"\r\nallow: GET, HEAD, POST, PUT, OPTIONS");
     }
@@ -260,16 +260,19 @@ pub(crate) fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The time of day as answers bear it, made anew once a second.
+/// How good answers begin, with the time of day, made anew once a second.
 #[derive(Debug)]
 pub(crate) struct Date {
     second: Cell<u64>,
-    text: Cell<[u8; 29]>,
+    opening: Cell<[u8; GOOD.len() + SERVER.len() + 29]>,
 }
+
+const GOOD: &[u8] = b"HTTP/1.1 200 OK";
+const SERVER: &[u8] = b"\r\nserver: greenroom\r\ndate: ";
 
 impl Date {
     pub(crate) fn new() -> Date {
-        let date = Date { second: Cell::new(u64::MAX), text: Cell::new([b' '; 29]) };
+        let date = Date { second: Cell::new(u64::MAX), opening: Cell::new([b' '; _]) };
         date.renew();
         date
     }
@@ -277,7 +280,9 @@ impl Date {
     pub(crate) fn renew(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.second.replace(now) != now {
-            self.text.set(imf_date(now));
+            let mut opening = [GOOD, SERVER].concat();
+            opening.extend_from_slice(&imf_date(now));
+            self.opening.set(opening.try_into().expect("its length is what it is"));
         }
     }
 }

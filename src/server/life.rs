@@ -81,7 +81,8 @@ impl ServerHandle {
     /// them have ended.
     ///
     /// A server that is being stopped already takes the earlier end. One that was not started never will be. Called by a handler
-    /// of this server, it asks for the stop and returns at once; the handler is one of those who may go on.
+    /// of this server, it asks for the stop and returns at once; the handler is one of those who may go on. A task that a handler
+    /// waits for takes [`stop_nowait`](Self::stop_nowait).
     ///
     /// In a program built with `panic = "abort"` nobody can be killed: the listener is closed when the next client comes, which is turned
     /// away, and handlers are waited for however long they take.
