@@ -6,11 +6,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use greenroom_benches::{clock_of_this_thread, is_quick, is_trial, least, median, read_clock};
+use greenroom_benches::{Epoll, clock_of_this_thread, is_quick, is_trial, least, median, read_clock};
 
 const MESSAGE: usize = 64;
 const BUFFER: usize = 4096;
@@ -212,39 +212,4 @@ fn may(connections: usize, tell: Sender<(SocketAddr, libc::clockid_t)>) {
     };
     // SAFETY: as above.
     unsafe { may::coroutine::spawn(body) }.join().expect("it does not panic");
-}
-
-/// epoll, as bare as std leaves it: level-triggered, readable only.
-struct Epoll(RawFd);
-
-impl Epoll {
-    fn new() -> io::Result<Epoll> {
-        // SAFETY: no memory is involved.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Epoll(fd)) }
-    }
-
-    fn add(&self, fd: RawFd, data: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: data };
-        // SAFETY: `event` is read.
-        let result = unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    fn room() -> Vec<libc::epoll_event> {
-        vec![libc::epoll_event { events: 0, u64: 0 }; 1024]
-    }
-
-    fn wait<'a>(&self, events: &'a mut [libc::epoll_event]) -> io::Result<&'a [libc::epoll_event]> {
-        // SAFETY: the kernel writes no more than `events` holds.
-        let count = unsafe { libc::epoll_wait(self.0, events.as_mut_ptr(), events.len() as i32, -1) };
-        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(&events[..count as usize]) }
-    }
-}
-
-impl Drop for Epoll {
-    fn drop(&mut self) {
-        // SAFETY: closed once, here.
-        unsafe { libc::close(self.0) };
-    }
 }

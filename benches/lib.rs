@@ -1,6 +1,8 @@
 //! Shared by the benches: bare stacks, CPU clocks, and how much to run.
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::RawFd;
 use std::ptr;
 use std::time::Duration;
 
@@ -125,4 +127,44 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 /// The smallest value.
 pub fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// epoll, as bare as std leaves it: level-triggered, readable only.
+#[derive(Debug)]
+pub struct Epoll(RawFd);
+
+impl Epoll {
+    /// An empty set.
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Epoll(fd)) }
+    }
+
+    /// Adds a descriptor, whose events bear `data`.
+    pub fn add(&self, fd: RawFd, data: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: data };
+        // SAFETY: `event` is read.
+        let result = unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Room for the events of one wait.
+    pub fn room() -> Vec<libc::epoll_event> {
+        vec![libc::epoll_event { events: 0, u64: 0 }; 1024]
+    }
+
+    /// Waits until something is readable.
+    pub fn wait<'a>(&self, events: &'a mut [libc::epoll_event]) -> io::Result<&'a [libc::epoll_event]> {
+        // SAFETY: the kernel writes no more than `events` holds.
+        let count = unsafe { libc::epoll_wait(self.0, events.as_mut_ptr(), events.len() as i32, -1) };
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(&events[..count as usize]) }
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        // SAFETY: closed once, here.
+        unsafe { libc::close(self.0) };
+    }
 }

@@ -48,6 +48,24 @@ fn main() {
             })
             .join()
             .unwrap();
+            // A server stops when the next client comes.
+            let listener = greenroom::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let server = greenroom::server::StreamServer::builder(listener)
+                .wrap(Ok::<_, ()>)
+                .build(|mut stream: greenroom::net::TcpStream, _| {
+                    greenroom::sleep(Duration::from_millis(5));
+                    stream.write_all(b"x").unwrap();
+                });
+            server.start().unwrap();
+            let connect = || greenroom::net::TcpStream::connect(server.local_addr().unwrap());
+            let mut served = connect().unwrap();
+            greenroom::yield_now();
+            greenroom::sleep(Duration::from_millis(1));
+            server.handle().stop_nowait(Duration::ZERO);
+            assert_eq!(connect().unwrap().read(&mut [0]).unwrap_or(0), 0);
+            server.serve_forever().unwrap();
+            assert_eq!(served.read(&mut [0]).unwrap(), 1);
+            assert!(connect().is_err());
             parked.task().unpark();
             parked.join().unwrap();
             greenroom::shield(|| greenroom::sleep(Duration::from_millis(1)));

@@ -277,18 +277,14 @@ impl Talk<'_> {
 
     fn read_chunks(&mut self, head: &Head) -> io::Result<Result<(std::ops::Range<usize>, usize), Refused>> {
         let mut chunks = Chunks::Size;
-        let (mut at, mut end) = (head.length, head.length);
+        let (mut at, mut end, last) = (head.length, head.length, head.length + self.limits.body);
         let mut deadline = None;
         loop {
-            let most = self.limits.body - (end - head.length);
             let bytes = &mut self.input[self.start..self.end];
-            match chunks.decode(bytes, &mut at, &mut end, most) {
+            match chunks.decode(bytes, &mut at, &mut end, last) {
                 Err(status) => return Ok(Err(status)),
                 Ok(true) => return Ok(Ok((head.length..end, at))),
                 Ok(false) => {}
-            }
-            if end - head.length > self.limits.body {
-                return Ok(Err(413));
             }
             // The sizes between the data are not kept.
             self.input.copy_within(self.start + at..self.end, self.start + end);

@@ -147,13 +147,14 @@ const LONGEST_SIZE_LINE: usize = 256;
 const LONGEST_TRAILER: usize = 4096;
 
 impl Chunks {
-    /// Goes on as far as `bytes` reach, from `at`; what is data is moved to `end`. Both places move on. `Ok(false)`: more bytes are needed.
+    /// Goes on as far as `bytes` reach, from `at`; what is data is moved to `end`, which may not
+    /// pass `last`. Both places move on. `Ok(false)`: more bytes are needed.
     pub(crate) fn decode(
         &mut self,
         bytes: &mut [u8],
         at: &mut usize,
         end: &mut usize,
-        most: usize,
+        last: usize,
     ) -> Result<bool, Refused> {
         loop {
             let rest = &bytes[*at..];
@@ -161,7 +162,7 @@ impl Chunks {
                 Chunks::Size => match httparse::parse_chunk_size(rest).map_err(|_| 400_u16)? {
                     httparse::Status::Complete((length, size)) => {
                         let size = usize::try_from(size).map_err(|_| 413_u16)?;
-                        if size > most {
+                        if size > last.saturating_sub(*end) {
                             return Err(413);
                         }
                         *at += length;
@@ -206,13 +207,13 @@ impl Chunks {
 
 /// Writes the head of an answer.
 pub(crate) fn answer_head(out: &mut Vec<u8>, status: u16, kind: &str, length: u64, keep_alive: bool, date: &Date) {
+    let opening = date.opening.get();
     if status == 200 {
-        out.extend_from_slice(b"HTTP/1.1 200 OK");
+        out.extend_from_slice(&opening);
     } else {
         write!(out, "HTTP/1.1 {status} {}", reason(status)).expect("memory takes it");
+        out.extend_from_slice(&opening[GOOD.len()..]);
     }
-    out.extend_from_slice(b"\r\nserver: greenroom\r\ndate: ");
-    out.extend_from_slice(&date.text.get());
     if status == 405 {
         out.extend_from_slice(b"\r\nallow: GET, HEAD, POST, PUT, OPTIONS");
     }
@@ -259,16 +260,19 @@ pub(crate) fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The time of day as answers bear it, made anew once a second.
+/// How good answers begin, with the time of day, made anew once a second.
 #[derive(Debug)]
 pub(crate) struct Date {
     second: Cell<u64>,
-    text: Cell<[u8; 29]>,
+    opening: Cell<[u8; GOOD.len() + SERVER.len() + 29]>,
 }
+
+const GOOD: &[u8] = b"HTTP/1.1 200 OK";
+const SERVER: &[u8] = b"\r\nserver: greenroom\r\ndate: ";
 
 impl Date {
     pub(crate) fn new() -> Date {
-        let date = Date { second: Cell::new(u64::MAX), text: Cell::new([b' '; 29]) };
+        let date = Date { second: Cell::new(u64::MAX), opening: Cell::new([b' '; _]) };
         date.renew();
         date
     }
@@ -276,7 +280,9 @@ impl Date {
     pub(crate) fn renew(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.second.replace(now) != now {
-            self.text.set(imf_date(now));
+            let mut opening = [GOOD, SERVER].concat();
+            opening.extend_from_slice(&imf_date(now));
+            self.opening.set(opening.try_into().expect("its length is what it is"));
         }
     }
 }

@@ -126,7 +126,7 @@ impl<S: Datagrams> DatagramServer<S> {
     ///
     /// # Switching
     ///
-    /// Never.
+    /// Never, unless it fails.
     ///
     /// # Errors
     ///

@@ -10,7 +10,8 @@
 //! asked, ends the loop, waits for those who are served, and kills who is left when the time is up. So asking is no more than a
 //! note and a bell, which any thread can leave, and nothing has to be spawned when memory may be short.
 //!
-//! - **V1** Whatever way the warden ends, the loop ends with it and the server is `Ended`: who waits for that waits not for ever.
+//! - **V1** Whatever way the warden ends, the others have ended before it, the listener is closed, and the server is `Ended`: who waits for
+//!   that waits not for ever.
 //! - **V2** A deadline for the end only ever becomes earlier.
 
 #![forbid(unsafe_code)]
@@ -80,7 +81,8 @@ impl ServerHandle {
     /// them have ended.
     ///
     /// A server that is being stopped already takes the earlier end. One that was not started never will be. Called by a handler
-    /// of this server, it asks for the stop and returns at once; the handler is one of those who may go on.
+    /// of this server, it asks for the stop and returns at once; the handler is one of those who may go on. A task that a handler
+    /// waits for takes [`stop_nowait`](Self::stop_nowait).
     ///
     /// In a program built with `panic = "abort"` nobody can be killed: the listener is closed when the next client comes, which is turned
     /// away, and handlers are waited for however long they take.
@@ -410,19 +412,26 @@ struct Farewell<C: FnOnce()> {
 
 impl<C: FnOnce()> Drop for Farewell<C> {
     fn drop(&mut self) {
-        let control = &self.crew.control;
-        if !cfg!(panic = "abort") {
-            self.crew.serving.kill_nowait();
-            self.crew.pool.kill_nowait();
+        /// Last, even if a destructor of the user's panics.
+        struct End<'a>(&'a Control);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.end();
+            }
         }
+        let Crew { control, pool, serving } = &self.crew;
+        let _end = End(control);
         let own = HERE.try_with(|here| {
             let mut here = here.borrow_mut();
             let place = here.iter().position(|crew| Arc::ptr_eq(&crew.control, control))?;
             Some(here.remove(place))
         });
         drop(own);
-        control.end();
-        // Code of the user's, a destructor: last.
+        // They are left only if this task was itself killed. The end that others are told of is theirs, too.
+        if !cfg!(panic = "abort") {
+            serving.kill();
+            pool.kill();
+        }
         if let Some(close) = self.close.take() {
             close();
         }

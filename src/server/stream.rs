@@ -134,7 +134,7 @@ impl<L: Listen> StreamServer<L> {
     ///
     /// # Switching
     ///
-    /// Never.
+    /// Never, unless it fails.
     ///
     /// # Errors
     ///

@@ -190,8 +190,8 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    /// Linux hands errors of the new connection's network to accept (accept(2), "Error handling"). Not passing, though it may be, is what
-    /// a socket of the wrong kind gives for ever.
+    /// Linux hands out errors of the new connection's network here (accept(2), "Error handling"). `EOPNOTSUPP` is one of them, but
+    /// counts as lasting: a socket of the wrong kind gives it for ever.
     pub(crate) fn of(error: &io::Error) -> Trouble {
         use io::ErrorKind::{
             ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
