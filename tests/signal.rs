@@ -250,7 +250,7 @@ fn a_dropped_listener_hears_nothing() {
         assert_eq!(std::iter::from_fn(|| others.try_wait()).count(), 3);
 
         // From within its own run.
-        let (runs, slot) = (Count::default(), Rc::new(Cell::new(None)));
+        let (runs, slot) = (Count::default(), Rc::new(Cell::new(None::<signal::Listener>)));
         let (count, own) = (runs.clone(), slot.clone());
         let cancel_itself = move || {
             count.up();
