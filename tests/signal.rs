@@ -42,8 +42,9 @@ fn sent(signal: i32) {
 }
 
 fn send(signal: i32) {
+    let this = std::process::id() as i32;
     // SAFETY: no precondition.
-    assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
+    assert_eq!(unsafe { libc::kill(this, signal) }, 0);
 }
 
 /// Gives the hub turns until nothing is left to be done, polls included.
@@ -217,7 +218,7 @@ fn a_run_that_panics_ends_no_listener() {
         let put = runs.clone();
         let _listener = signal::on(SIGUSR1, move || {
             put.try_put(()).unwrap();
-            common::fail("a run fails")
+            common::fail::<()>("a run fails");
         });
         for _ in 0..3 {
             raise(SIGUSR1).unwrap();
@@ -249,11 +250,11 @@ fn a_dropped_listener_hears_nothing() {
         assert_eq!(std::iter::from_fn(|| others.try_wait()).count(), 3);
 
         // From within its own run.
-        let (runs, slot) = (Count::default(), Rc::new(Cell::new(None)));
+        let (runs, slot) = (Count::default(), Rc::new(Cell::new(None::<signal::Listener>)));
         let (count, own) = (runs.clone(), slot.clone());
         let cancel_itself = move || {
             count.up();
-            own.take().map(signal::Listener::cancel);
+            own.take().unwrap().cancel();
         };
         slot.set(Some(signal::on(SIGUSR1, cancel_itself).unwrap()));
         for _ in 0..3 {

@@ -281,7 +281,7 @@ impl Beats {
                 drop(tell.send(News::Failed(format!("the ticker was {late:?} late"))));
             }
             self.count.set(self.count.get() + 1);
-            if self.count.get() % PRINTED == 0 {
+            if self.count.get().is_multiple_of(PRINTED) {
                 let printed = say(format_args!("tick: {} of {CHILDREN} sums", self.reports.get()));
                 if let Err(error) = printed {
                     drop(tell.send(News::Failed(format!("cannot print: {error}"))));
