@@ -138,8 +138,9 @@ impl Command {
     ///
     /// # Switching
     ///
-    /// Never. The thread stops until the new program is loaded: some 0.5 ms, however much memory this process has. With
-    /// [`uid`](Self::uid), [`gid`](Self::gid) or [`pre_exec`](Self::pre_exec) the process is copied first.
+    /// Never. The thread stops until the new program is loaded: some 0.2 ms, however much memory this process has. With
+    /// [`uid`](Self::uid), [`gid`](Self::gid) or [`pre_exec`](Self::pre_exec) the process is copied first: 0.35 ms for a small one,
+    /// 65 ms for one with 1 GiB in use (medians of 50, 2026-11, this VM).
     ///
     /// # Errors
     ///
