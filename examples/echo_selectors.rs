@@ -19,7 +19,8 @@ use greenroom::net::{TcpListener, TcpStream};
 use greenroom::selectors::{DefaultSelector, EVENT_READ, EVENT_WRITE, Events};
 
 /// What is called when a descriptor is ready.
-struct Callback(Box<dyn Fn(&Selector) -> io::Result<()>>);
+struct Callback(Box<dyn Fn(&Selector) -> Done>);
+type Done = io::Result<()>;
 type Selector = DefaultSelector<Callback>;
 
 /// Sends back whatever it gets.

@@ -72,8 +72,10 @@ fn sorted(mut ready: Vec<(RawFd, Events)>) -> Vec<(RawFd, Events)> {
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
+type Way = Box<dyn Fn(&UnixStream, Option<Duration>) -> bool>;
+
 /// Every way to wait for one descriptor to be read, with what keeps it.
-fn ways() -> Vec<(&'static str, Box<dyn Fn(&UnixStream, Option<Duration>) -> bool>)> {
+fn ways() -> Vec<(&'static str, Way)> {
     let (epoll, poll, selector) = (Epoll::new().unwrap(), Poll::new(), DefaultSelector::new().unwrap());
     vec![
         ("select", Box::new(|fd, timeout| !select(&[fd], &[], &[], timeout).unwrap().is_empty())),
@@ -1064,8 +1066,10 @@ fn closing_wakes_those_who_wait_on_any_thread() {
 fn an_epoll_can_be_taken_over_and_nested() {
     check(|| {
         let (one, other) = pair();
-        // SAFETY: takes an integer; the descriptor is made for us.
-        let made = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(0)) };
+        // SAFETY: takes an integer.
+        let made = unsafe { libc::epoll_create1(0) };
+        // SAFETY: just made.
+        let made = unsafe { OwnedFd::from_raw_fd(made) };
         let inner = Epoll::from(made);
         inner.register(&one, EPOLLIN).unwrap();
         let fd = inner.fileno().unwrap();

@@ -96,8 +96,10 @@ mod epoll {
 
     /// A new epoll descriptor (epoll_create1(2)), closed in child processes.
     pub(crate) fn epoll_create() -> io::Result<OwnedFd> {
-        // SAFETY: no pointers; the descriptor is made for us.
-        unsafe { made(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }
+        // SAFETY: no pointers.
+        let result = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        // SAFETY: made for us, just now.
+        unsafe { made(result) }
     }
 
     /// Has an epoll descriptor look at `fd`, which it did not before.
@@ -209,8 +211,10 @@ mod kqueue {
 
     /// A new kqueue, closed in child processes, which do not get it anyway.
     pub(crate) fn kqueue_create() -> io::Result<OwnedFd> {
-        // SAFETY: no pointers; the descriptor is made for us.
-        unsafe { made(libc::kqueue()) }
+        // SAFETY: no pointers.
+        let result = unsafe { libc::kqueue() };
+        // SAFETY: made for us, just now.
+        unsafe { made(result) }
     }
 
     /// A change, or a place for a finding, all zero but for what every system's event has.
