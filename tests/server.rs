@@ -387,8 +387,9 @@ fn more_clients_than_descriptors_are_all_served_in_the_end() {
         writeln!(io::stdout(), "port {}", server.local_addr().unwrap().port()).unwrap();
         let handle = server.handle();
         drop(spawn(move || {
+            until(|| handle.counts().errors > 0);
+            writeln!(io::stdout(), "no descriptors").unwrap();
             until(|| handle.counts().accepted as usize == CLIENTS && handle.counts().active == 0);
-            assert!(handle.counts().errors > 0, "descriptors were short");
             assert!(handle.counts().errors < 2000, "{:?}: a busy loop", handle.counts());
             handle.stop();
         }));
@@ -403,6 +404,8 @@ fn more_clients_than_descriptors_are_all_served_in_the_end() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let port: u16 = lines.find_map(|line| Some(line.split_once("port ")?.1.parse().unwrap())).unwrap();
     let clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    // Nobody goes before it is so.
+    assert!(lines.any(|line| line == "no descriptors"));
     // All at once; each goes when it has its echo, and makes room.
     let talks = clients.into_iter().map(|mut client| {
         spawn(move || {
