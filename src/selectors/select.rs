@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -72,20 +73,18 @@ pub fn select(
     except: &[&dyn AsRawFd],
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
-    let mut lists = Lists::new(read, write, except)?;
-    // The looks borrow the lists.
-    let entries = lists.entries.clone();
+    let lists = RefCell::new(Lists::new(read, write, except)?);
     let mut nest = None;
     let found = find(
         timeout,
-        |timeout| lists.look(timeout),
+        |timeout| lists.borrow_mut().look(timeout),
         |deadline, _alone| {
             let waiting = match &mut nest {
                 Some(waiting) => waiting,
                 None => nest.insert(Nest::take()?),
             };
             let bell = Bell::new(waiting.fd());
-            waiting.wait(&bell, &entries, 0, deadline)
+            waiting.wait(&bell, &lists.borrow().entries, 0, deadline)
         },
     )?;
     if let Some(nest) = nest {
@@ -141,22 +140,24 @@ impl Lists {
         if count == 0 {
             return Ok(None);
         }
-        if self.entries.iter().any(|entry| sys::poll_found(entry) & bits::NVAL != 0) {
+        if self.entries.iter().fold(0, |all, entry| all | sys::poll_found(entry)) & bits::NVAL != 0 {
             return Err(sys::bad_descriptor());
         }
         let (read, others) = self.entries.split_at(self.write);
         let (write, except) = others.split_at(self.except - self.write);
         let ready = Ready {
-            read: among(read, bits::IN | bits::HUP | bits::ERR),
-            write: among(write, bits::OUT | bits::ERR),
-            except: among(except, bits::PRI),
+            read: among(read, count, bits::IN | bits::HUP | bits::ERR),
+            write: among(write, count, bits::OUT | bits::ERR),
+            except: among(except, count, bits::PRI),
         };
         Ok((!ready.is_empty()).then_some(ready))
     }
 }
 
-fn among(entries: &[PollFd], events: u32) -> Vec<RawFd> {
-    entries.iter().filter(|entry| sys::poll_found(entry) & events != 0).map(|entry| entry.fd).collect()
+fn among(entries: &[PollFd], most: usize, events: u32) -> Vec<RawFd> {
+    let mut ready = Vec::with_capacity(most.min(entries.len()));
+    ready.extend(entries.iter().filter(|entry| sys::poll_found(entry) & events != 0).map(|entry| entry.fd));
+    ready
 }
 
 /// Each number once, in their order, with all that is wanted of it.
