@@ -69,8 +69,9 @@
 //!
 //! # Features and platforms
 //!
-//! No feature is on by default. `signal` adds the module of that name. `sanitizer` is for builds with AddressSanitizer. Linux on x86-64 is what all of this has been
-//! run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is not written.
+//! No feature is on by default. `signal` adds the module of that name. `sanitizer` is for builds with AddressSanitizer. Linux on
+//! x86-64 is what all of this has been run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is
+//! not written.
 
 pub mod fs;
 pub mod future;

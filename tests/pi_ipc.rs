@@ -13,7 +13,7 @@ use nix::mqueue::{MQ_OFlag, mq_open};
 use nix::sys::stat::Mode;
 
 /// A tenth of a second between two children, and more than one of these late is too late: a parent that stops for its children is.
-const PACE: [&str; 4] = ["--spread", "100", "--patience", "500"];
+const PACE: [&str; 4] = ["--spread", "100", "--patience", "1000"];
 
 macro_rules! transports {
     ($($test:ident = $name:literal;)*) => {$(
