@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::mqueue::{MQ_OFlag, mq_open};
 use nix::sys::stat::Mode;
 
-/// A tenth of a second between two children, and more than one of these late is too late: a parent that stops for its children is.
-const PACE: [&str; 4] = ["--spread", "100", "--patience", "1000"];
+/// A tenth of a second between two children, and seven of these late is too late: a parent that stops for its children is.
+const PACE: [&str; 4] = ["--spread", "100", "--patience", "700"];
 
 macro_rules! transports {
     ($($test:ident = $name:literal;)*) => {$(
