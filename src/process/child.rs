@@ -260,7 +260,7 @@ impl Child {
     /// use greenroom::process::{Command, Stdio};
     /// use std::time::Duration;
     ///
-    /// let script = "echo begun; cat; sleep 3600";
+    /// let script = "echo begun; cat; exec sleep 3600";
     /// let mut child =
     ///     Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     ///
