@@ -284,7 +284,7 @@ pub(crate) fn wait<P: Place<S>, S>(
 
 /// As [`wait`]; `joined` is given the lock when the caller stands in line, to give it back, and may do what must not be done
 /// earlier. It does not switch.
-#[inline]
+#[inline(always)]
 pub(crate) fn wait_after<'a, P: Place<S>, S>(
     place: P,
     lock: &Lock<S>,

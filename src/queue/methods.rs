@@ -28,7 +28,7 @@ macro_rules! queue_methods {
             /// assert_eq!(queue.put(2).unwrap_err().into_inner(), 2);
             /// # Ok::<(), PutError<i32>>(())
             /// ```
-            #[inline]
+            #[inline(always)]
             pub fn put(&self, item: T) -> Result<(), PutError<T>> {
                 let done = self.store.put(item, None);
                 crate::store::charge();
@@ -104,7 +104,7 @@ macro_rules! queue_methods {
             /// queue.shutdown();
             /// assert_eq!(queue.get(), Err(GetError::ShutDown));
             /// ```
-            #[inline]
+            #[inline(always)]
             pub fn get(&self) -> Result<T, GetError> {
                 crate::store::charge();
                 Ok(self.store.get(None)?)
