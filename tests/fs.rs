@@ -641,8 +641,8 @@ fn a_fifo_whose_other_side_has_gone() {
         // A child of another test may hold the reading end for the moment between its fork and its exec.
         let error = soon(|| {
             loop {
-                match writer.write(b"x") {
-                    Ok(_) => yield_now(),
+                match writer.write_all(b"x") {
+                    Ok(()) => yield_now(),
                     Err(error) => return error,
                 }
             }

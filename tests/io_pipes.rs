@@ -133,8 +133,8 @@ fn a_write_without_a_reader_fails() {
         drop(reader);
         // A child of another test may hold the reading end for the moment between its fork and its exec.
         let error = loop {
-            match writer.write(b"x") {
-                Ok(_) => yield_now(),
+            match writer.write_all(b"x") {
+                Ok(()) => yield_now(),
                 Err(error) => break error,
             }
         };
