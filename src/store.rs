@@ -12,8 +12,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hint;
-use std::thread;
 use std::time::Instant;
 
 use crate::hub::{Hub, Reason, Tell, Wakes};
@@ -166,29 +164,20 @@ impl<B: Buffer> Store<B> {
     /// Puts an item; or gives it back with the lock, under which there was no room.
     #[inline]
     #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
-    fn put_or_lock(&self, mut item: B::Item) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
-        let mut spun = false;
-        loop {
-            let mut wakes = Wakes::new();
-            let mut state = self.state.lock();
-            let rank = state.rank(&item);
-            match state.accept(item, rank, Taker::Free, &mut wakes) {
-                Ok(()) if state.capacity == 0 => {
-                    drop(state);
-                    drop(wakes);
-                    // Whoever was given it has his turn first: received, then sent.
-                    crate::task::yield_now();
-                    return Ok(Ok(()));
-                }
-                Err(PutError::Full(back)) if spun || Hub::get().is_some() => return Err((back, state)),
-                Err(PutError::Full(back)) => {
-                    drop(state);
-                    self.spin(State::is_open);
-                    spun = true;
-                    item = back;
-                }
-                done => return Ok(done),
+    fn put_or_lock(&self, item: B::Item) -> Result<Result<(), PutError<B::Item>>, (B::Item, Guard<'_, State<B>>)> {
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        let rank = state.rank(&item);
+        match state.accept(item, rank, Taker::Free, &mut wakes) {
+            Ok(()) if state.capacity == 0 => {
+                drop(state);
+                drop(wakes);
+                // Whoever was given it has his turn first: received, then sent.
+                crate::task::yield_now();
+                Ok(Ok(()))
             }
+            Err(PutError::Full(item)) => Err((item, state)),
+            done => Ok(done),
         }
     }
 
@@ -216,35 +205,11 @@ impl<B: Buffer> Store<B> {
     /// Gets an item; or gives the lock, under which there was none.
     #[inline]
     fn get_or_lock(&self) -> Result<Result<B::Slot, GetError>, Guard<'_, State<B>>> {
-        let mut spun = false;
-        loop {
-            let mut wakes = Wakes::new();
-            let mut state = self.state.lock();
-            match state.take(Taker::Free, &mut wakes) {
-                Err(GetError::Empty) if spun || Hub::get().is_some() => return Err(state),
-                Err(GetError::Empty) => {}
-                done => return Ok(done),
-            }
-            drop(state);
-            drop(wakes);
-            self.spin(State::is_ready);
-            spun = true;
-        }
-    }
-
-    /// A native thread looks some more before the system has to wake it.
-    #[cold]
-    fn spin(&self, over: impl Fn(&State<B>) -> bool) {
-        for round in 0..10_u32 {
-            for _ in 0..1 << round.min(6) {
-                hint::spin_loop();
-            }
-            if round > 6 {
-                thread::yield_now();
-            }
-            if over(&self.state.lock()) {
-                return;
-            }
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        match state.take(Taker::Free, &mut wakes) {
+            Err(GetError::Empty) => Err(state),
+            done => Ok(done),
         }
     }
 
@@ -438,11 +403,6 @@ impl<B: Buffer> State<B> {
 
     fn has_room(&self) -> bool {
         self.buffer.len() < self.capacity || !self.getters.is_empty()
-    }
-
-    /// Who puts need not wait.
-    fn is_open(&self) -> bool {
-        self.has_room() || self.closed
     }
 
     /// Who gets need not wait.

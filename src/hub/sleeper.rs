@@ -5,9 +5,12 @@
 //! and stops: it needs no poller, and costs no descriptor.
 
 use std::cell::{Cell, RefCell};
+use std::hint;
 use std::mem::{self, ManuallyDrop};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use super::fork;
@@ -247,33 +250,71 @@ impl Drop for Wakes {
 }
 
 /// Where a native thread without a hub stops.
+///
+/// It looks for a while before it stops, and nobody calls the system for one that still looks. *No wake-up is lost*: who wakes writes
+/// what `over` looks at, then reads `sleeping`; who stops writes `sleeping`, then looks. With a sequentially consistent fence between
+/// the two on both sides, one of them sees the other.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
+    sleeping: AtomicBool,
     turn: Mutex<()>,
     changed: Condvar,
 }
 
+/// So many rounds of looking, each twice as long as the last up to this one, before the processor is given away between two looks;
+/// and so many in all before the thread stops.
+const SPIN_ROUNDS: u32 = 6;
+const LOOKING_ROUNDS: u32 = 10;
+
 impl Parker {
     fn park(&self, deadline: Option<Instant>, over: impl Fn() -> bool) -> Outcome {
+        if Parker::look(&over) {
+            return Outcome::Fired(Clause(0));
+        }
         let mut turn = self.lock();
-        while !over() {
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let outcome = loop {
+            if over() {
+                break Outcome::Fired(Clause(0));
+            }
             let Some(deadline) = deadline else {
                 turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = deadline.saturating_duration_since(clock::now());
             if left.is_zero() {
-                return Outcome::Elapsed;
+                break Outcome::Elapsed;
             }
             turn = self.changed.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        self.sleeping.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Looks for some microseconds: to be woken by the system takes as long.
+    fn look(over: &impl Fn() -> bool) -> bool {
+        for round in 0..LOOKING_ROUNDS {
+            if over() {
+                return true;
+            }
+            for _ in 0..1 << round.min(SPIN_ROUNDS) {
+                hint::spin_loop();
+            }
+            if round > SPIN_ROUNDS {
+                thread::yield_now();
+            }
         }
-        Outcome::Fired(Clause(0))
+        false
     }
 
     fn unpark(&self) {
-        // What `over` looks at was written before: the owner has seen it, or is in its wait by now.
-        drop(self.lock());
-        self.changed.notify_one();
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed) {
+            // It holds the lock from the mark to its wait, so it is in its wait by now, or past it.
+            drop(self.lock());
+            self.changed.notify_one();
+        }
     }
 
     /// Guards nothing that could be left half changed.
