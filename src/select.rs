@@ -15,8 +15,6 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -29,7 +27,7 @@ use crate::lock::Lock;
 use crate::queue::{Channel, GetError, LifoQueue, PriorityQueue, PutError, Queue};
 use crate::store::{Buffer, Getters, Putters, Store};
 use crate::sync::{AsyncResult, Event, Permit, Semaphore, mpsc};
-use crate::task::{Task, Waitable};
+use crate::task::{Task, Waitable, for_pointers};
 use crate::waiter::Clause;
 
 /// Waits until one of several operations can be done, does that one, and runs its arm.
@@ -551,43 +549,34 @@ fn getting<B: Buffer, E>(store: &Store<B>, gone: fn() -> E) -> impl Outcome<Outp
     InLine::new(Getters, &store.state, None, move |slot: Option<B::Slot>| slot.map(B::item).ok_or_else(gone))
 }
 
-/// What points to something that can be waited for can be waited for itself.
-macro_rules! pointers {
-    ($($pointer:ty),*) => {$(
-        impl<P: Source + ?Sized> Source for $pointer {
-            type Item = P::Item;
-            type Error = P::Error;
+// What points to something that can be waited for can be waited for itself.
+for_pointers!(Source for P {
+    type Item = P::Item;
+    type Error = P::Error;
 
-            fn receiving(&self) -> impl Outcome<Output = Result<P::Item, P::Error>> {
-                (**self).receiving()
-            }
-        }
+    fn receiving(&self) -> impl Outcome<Output = Result<P::Item, P::Error>> {
+        (**self).receiving()
+    }
+});
 
-        impl<P: Sink + ?Sized> Sink for $pointer {
-            type Item = P::Item;
-            type Error = P::Error;
+for_pointers!(Sink for P {
+    type Item = P::Item;
+    type Error = P::Error;
 
-            fn sending(&self, item: P::Item) -> impl Outcome<Output = Result<(), P::Error>> {
-                (**self).sending(item)
-            }
+    fn sending(&self, item: P::Item) -> impl Outcome<Output = Result<(), P::Error>> {
+        (**self).sending(item)
+    }
 
-            fn sending_from<'a>(
-                &'a self,
-                place: &'a mut Option<P::Item>,
-            ) -> impl Outcome<Output = Result<(), P::Error>> {
-                (**self).sending_from(place)
-            }
-        }
+    fn sending_from<'a>(&'a self, place: &'a mut Option<P::Item>) -> impl Outcome<Output = Result<(), P::Error>> {
+        (**self).sending_from(place)
+    }
+});
 
-        impl<P: Wait + ?Sized> Wait for $pointer {
-            fn waiting(&self) -> impl Outcome<Output = ()> {
-                (**self).waiting()
-            }
-        }
-    )*};
-}
-
-pointers!(&P, Box<P>, Rc<P>, Arc<P>);
+for_pointers!(Wait for P {
+    fn waiting(&self) -> impl Outcome<Output = ()> {
+        (**self).waiting()
+    }
+});
 
 /// Puts an item of its own.
 fn putting<B: Buffer, E>(

@@ -24,6 +24,7 @@ pub use join::{joinall, killall, try_joinall};
 pub use park::{Unparker, idle, park, park_timeout, yield_now};
 pub use remote::{HubHandle, RemoteJoinHandle};
 pub use run::run;
+pub(crate) use wait::for_pointers;
 pub use wait::{IWait, Waitable, iwait, wait};
 pub(crate) use watch::Watch;
 

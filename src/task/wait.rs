@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,7 +74,18 @@ impl<T> Waitable for JoinHandle<T> {
     }
 }
 
-impl<W: Waitable + ?Sized> Waitable for &W {
+/// Gives a trait to what points to something that has it: `for_pointers!(Trait for P { items })`.
+macro_rules! for_pointers {
+    ($name:ident for $pointee:ident $items:tt) => {
+        impl<$pointee: $name + ?Sized> $name for &$pointee $items
+        impl<$pointee: $name + ?Sized> $name for Box<$pointee> $items
+        impl<$pointee: $name + ?Sized> $name for std::rc::Rc<$pointee> $items
+        impl<$pointee: $name + ?Sized> $name for std::sync::Arc<$pointee> $items
+    };
+}
+pub(crate) use for_pointers;
+
+for_pointers!(Waitable for W {
     fn watch(&self, ready: &Tell) -> Option<u64> {
         (**self).watch(ready)
     }
@@ -91,61 +101,7 @@ impl<W: Waitable + ?Sized> Waitable for &W {
     fn is_outside(&self) -> bool {
         (**self).is_outside()
     }
-}
-
-impl<W: Waitable + ?Sized> Waitable for Box<W> {
-    fn watch(&self, ready: &Tell) -> Option<u64> {
-        (**self).watch(ready)
-    }
-
-    fn unwatch(&self, key: u64) {
-        (**self).unwatch(key);
-    }
-
-    fn is_shared(&self) -> bool {
-        (**self).is_shared()
-    }
-
-    fn is_outside(&self) -> bool {
-        (**self).is_outside()
-    }
-}
-
-impl<W: Waitable + ?Sized> Waitable for Rc<W> {
-    fn watch(&self, ready: &Tell) -> Option<u64> {
-        (**self).watch(ready)
-    }
-
-    fn unwatch(&self, key: u64) {
-        (**self).unwatch(key);
-    }
-
-    fn is_shared(&self) -> bool {
-        (**self).is_shared()
-    }
-
-    fn is_outside(&self) -> bool {
-        (**self).is_outside()
-    }
-}
-
-impl<W: Waitable + ?Sized> Waitable for Arc<W> {
-    fn watch(&self, ready: &Tell) -> Option<u64> {
-        (**self).watch(ready)
-    }
-
-    fn unwatch(&self, key: u64) {
-        (**self).unwatch(key);
-    }
-
-    fn is_shared(&self) -> bool {
-        (**self).is_shared()
-    }
-
-    fn is_outside(&self) -> bool {
-        (**self).is_outside()
-    }
-}
+});
 
 /// Waits until `count` of the objects are ready (`None`: all), or until `timeout` (`None`: for ever), and gives those that are,
 /// in the order in which they became ready; those that were ready before the call come first, in the order given.
