@@ -924,7 +924,7 @@ fn bomb(kind: Bomb) -> ManuallyDrop<Waker> {
         |data| burst(Bomb::Drop, data),
     );
     LEFT.set(true);
-    // SAFETY: the table's functions do not follow the pointer.
+    // SAFETY: the pointer is a number to the table's functions, which may be called with it on any thread, any number of times.
     let waker = unsafe { Waker::new(std::ptr::without_provenance(kind as usize), &TABLE) };
     ManuallyDrop::new(waker)
 }
@@ -1323,16 +1323,23 @@ thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: the system's allocator does the work.
+// SAFETY: each call goes to the system's allocator as it came. The count is a thread-local that needs neither memory nor
+// a destructor, so nothing is allocated for it and nothing unwinds.
 unsafe impl GlobalAlloc for Counting {
+    /// # Safety
+    ///
+    /// The layout has a size above zero.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.set(ALLOCATED.get() + 1);
         // SAFETY: passed on to the caller.
         unsafe { System.alloc(layout) }
     }
 
+    /// # Safety
+    ///
+    /// The memory was allocated here, with this layout, and is not used any more.
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: passed on to the caller; what was allocated here is the system's.
         unsafe { System.dealloc(place, layout) }
     }
 }

@@ -26,8 +26,11 @@ impl IntoRawFd for File {
 }
 
 impl FromRawFd for File {
+    /// # Safety
+    ///
+    /// `fd` is open, and the caller gives its ownership away, as [`FromRawFd`] has it.
     unsafe fn from_raw_fd(fd: RawFd) -> File {
-        // SAFETY: the caller promises that `fd` is open and that it gives ownership away.
+        // SAFETY: passed on to the caller.
         File::from(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }

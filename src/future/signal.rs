@@ -55,7 +55,8 @@ impl Signal {
     /// The owner's own waker, which does not count.
     #[inline]
     pub(super) fn waker(self: &Arc<Signal>) -> Own<'_> {
-        // SAFETY: the table's functions take such pointers, and the `Arc` is borrowed for as long as this waker can be used.
+        // SAFETY: the table's functions take such pointers, from any thread (`Signal` is `Send` and `Sync`). The `Arc` is borrowed
+        // for as long as this waker can be used, which has no share of it and is never dropped (`Own`).
         let waker = unsafe { Waker::new(Arc::as_ptr(self).cast(), &COUNTED) };
         Own { waker: ManuallyDrop::new(waker), _signal: self }
     }
@@ -161,7 +162,7 @@ pub(super) fn copy_for_here(waker: &Waker) -> Waker {
     }
     // SAFETY: the pointer is from an `Arc`, which `waker` keeps meanwhile.
     unsafe { Arc::increment_strong_count(signal) };
-    // SAFETY: the table's functions take such pointers, and the count is this waker's.
+    // SAFETY: the table's functions take such pointers, from any thread, and the share taken above is this waker's.
     unsafe { Waker::new(signal.cast(), &LOCAL) }
 }
 
@@ -179,46 +180,64 @@ fn signal_of(waker: &Waker) -> Option<*const Signal> {
 static COUNTED: RawWakerVTable = RawWakerVTable::new(clone, wake_counted, wake_by_ref, drop_counted);
 static LOCAL: RawWakerVTable = RawWakerVTable::new(clone, wake_local, wake_by_ref, drop_local);
 
+// What a table's functions are called with is the pointer that its wakers are made with: of an `Arc<Signal>` of which the
+// waker has a share; the owner's own waker, of which the `Arc` is borrowed (`Own`), has none, and is never used up.
+
 /// # Safety
 ///
-/// As for all of these: `signal` is the pointer of an `Arc<Signal>` that the waker at hand holds, or its owner.
+/// `signal` is the pointer of an `Arc<Signal>` that lives for as long as the call.
 unsafe fn clone(signal: *const ()) -> RawWaker {
     let signal = signal.cast::<Signal>();
-    // SAFETY: passed on to the caller.
+    // SAFETY: an `Arc`'s, which the caller says is alive. The share that is added is the new waker's.
     unsafe { Arc::increment_strong_count(signal) };
-    // SAFETY: passed on to the caller.
+    // SAFETY: alive, as above.
     unsafe { &*signal }.count();
     RawWaker::new(signal.cast(), &COUNTED)
 }
 
+/// # Safety
+///
+/// `signal` is the pointer of an `Arc<Signal>` that lives for as long as the call.
 unsafe fn wake_by_ref(signal: *const ()) {
     // SAFETY: passed on to the caller.
     unsafe { &*signal.cast::<Signal>() }.wake();
 }
 
+/// # Safety
+///
+/// `signal` is the pointer of an `Arc<Signal>`, and the caller gives away a share of it that was counted (F2).
 unsafe fn wake_counted(signal: *const ()) {
-    // SAFETY: passed on to the caller; the waker is used up, and its count passes to us.
+    // SAFETY: the caller gives its share away, once.
     let signal = unsafe { Arc::from_raw(signal.cast::<Signal>()) };
     signal.wake();
     signal.discount();
 }
 
+/// # Safety
+///
+/// As for [`wake_counted`].
 unsafe fn drop_counted(signal: *const ()) {
     // SAFETY: as in `wake_counted`.
     unsafe { Arc::from_raw(signal.cast::<Signal>()) }.discount();
 }
 
+/// # Safety
+///
+/// `signal` is the pointer of an `Arc<Signal>`, and the caller gives away a share of it.
 unsafe fn wake_local(signal: *const ()) {
     // SAFETY: as in `wake_counted`.
     unsafe { Arc::from_raw(signal.cast::<Signal>()) }.wake();
 }
 
+/// # Safety
+///
+/// As for [`wake_local`].
 unsafe fn drop_local(signal: *const ()) {
     // SAFETY: as in `wake_counted`.
     drop(unsafe { Arc::from_raw(signal.cast::<Signal>()) });
 }
 
-/// What the wakers rely on.
+/// What the wakers rely on: they may be used and dropped on any thread.
 const fn _is_for_any_thread() {
     const fn check<T: Send + Sync>() {}
     check::<Signal>();

@@ -112,15 +112,6 @@ impl<S: AsFd> Awaitable for Source<S> {
     }
 
     fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool> {
-        /// Who was woken for the descriptor and does not use it passes the turn on.
-        struct PassOn<'a>(&'a Side, &'static Hub);
-        impl Drop for PassOn<'_> {
-            fn drop(&mut self) {
-                if self.0.ready.get() {
-                    self.0.waiters.offer(|waiter| self.1.fire(waiter));
-                }
-            }
-        }
         let hub = Hub::try_here()?;
         let entry = self.entry_or_register(hub)?;
         let side = entry.side(direction);
@@ -357,8 +348,8 @@ impl<S: AsFd> Source<S> {
                     && !side.hung_up.get()
                 {
                     side.ready.set(false);
-                } else if side.ready.get() {
-                    side.waiters.offer(|waiter| hub.fire(waiter));
+                } else {
+                    side.pass_on(hub);
                 }
             }
             return result;
@@ -369,13 +360,7 @@ impl<S: AsFd> Source<S> {
     /// call of its own to know: a connect.
     pub(crate) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<bool> {
         let Some(hub) = hub_for_waiting()? else {
-            return loop {
-                let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
-                match sys::poll_fd(self.fd(), direction.poll_events(), left) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => break result,
-                }
-            };
+            return block_any(&[(self.fd(), direction.poll_events())], deadline);
         };
         let entry = self.entry_or_register(hub)?;
         while !entry.side(direction).ready.get() {
@@ -396,26 +381,18 @@ impl<S: AsFd> Source<S> {
         deadline: Option<Instant>,
         place: End,
     ) -> io::Result<bool> {
-        /// Who was woken and unwinds passes the turn on.
-        struct PassOn<'a>(Option<(&'a Side, &'a Hub)>);
-        impl Drop for PassOn<'_> {
-            fn drop(&mut self) {
-                if let Some((side, hub)) = self.0 {
-                    side.pass_on(hub);
-                }
-            }
-        }
         let hub = Hub::try_here()?;
         let entry = self.entry_or_register(hub)?;
         let side = entry.side(direction);
         side.ready.set(false);
-        let mut pass_on = PassOn(Some((side, hub)));
+        let pass_on = PassOn(side, hub);
         let news = self.park_until(hub, &entry, direction, deadline, place);
         let task = hub.current();
         if task.attention.get() {
             hub.attend(&task);
         }
-        pass_on.0 = None;
+        // The turn is used.
+        let _pass_on = ManuallyDrop::new(pass_on);
         news
     }
 
@@ -518,13 +495,8 @@ impl<S: AsFd> Source<S> {
             match call(&self.inner) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_nonblocking() => {
-                    let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
-                    match sys::poll_fd(self.fd(), direction.poll_events(), left) {
-                        Ok(false) => return Err(error),
-                        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                            return Err(error);
-                        }
-                        _ => {}
+                    if !block_any(&[(self.fd(), direction.poll_events())], deadline)? {
+                        return Err(error);
                     }
                 }
                 result => return result,
@@ -626,10 +598,21 @@ impl Direction {
 }
 
 impl Side {
+    /// Wakes the next in the queue, if the descriptor may still be ready.
+    #[inline]
     fn pass_on(&self, hub: &Hub) {
         if self.ready.get() {
             self.waiters.offer(|waiter| hub.fire(waiter));
         }
+    }
+}
+
+/// Passes the turn on when dropped: of one who was woken for the descriptor, and does not use it or unwinds.
+struct PassOn<'a>(&'a Side, &'a Hub);
+
+impl Drop for PassOn<'_> {
+    fn drop(&mut self) {
+        self.0.pass_on(self.1);
     }
 }
 
@@ -654,13 +637,7 @@ pub(crate) fn charge() -> io::Result<()> {
 pub(crate) fn wait_any<S: AsFd>(all: &[(&Source<S>, Direction)], deadline: Option<Instant>) -> io::Result<bool> {
     if hub_for_waiting()?.is_none() {
         let fds: Vec<_> = all.iter().map(|(source, direction)| (source.fd(), direction.poll_events())).collect();
-        return loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
-            match sys::poll_fds(&fds, left) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
-            }
-        };
+        return block_any(&fds, deadline);
     }
     let sleeper = Sleeper::arm();
     let waiter = sleeper.waiter(Clause(0)).expect("there is a hub");
@@ -684,6 +661,17 @@ fn stand_in_all<S: AsFd>(all: &[(&Source<S>, Direction)], waiter: Waiter, park: 
     let mut stood = Ok(());
     source.while_awaited(*direction, waiter, &mut || stood = stand_in_all(rest, waiter, park))?;
     stood
+}
+
+/// Blocks the native thread, for want of a hub, until one of several descriptors may be ready; false if the deadline came first.
+fn block_any(fds: &[(RawFd, libc::c_short)], deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+        match sys::poll_fds(fds, left) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// The hub to park on; `None` where nothing can park and the native thread has to block.

@@ -27,8 +27,11 @@ macro_rules! conversions {
         }
 
         impl FromRawFd for $socket {
+            /// # Safety
+            ///
+            /// `fd` is open, and the caller gives its ownership away, as [`FromRawFd`] has it.
             unsafe fn from_raw_fd(fd: RawFd) -> $socket {
-                // SAFETY: the caller promises that `fd` is open and that it gives ownership away.
+                // SAFETY: passed on to the caller.
                 <$socket>::from(unsafe { OwnedFd::from_raw_fd(fd) })
             }
         }

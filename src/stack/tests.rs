@@ -1,5 +1,4 @@
 //! Properties of stacks. What ends a process runs in a child: the same test binary, told by a variable to be one.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "tests poke at memory that they have just been given")]
 
 use std::collections::BTreeMap;
 use std::env;
@@ -90,6 +89,7 @@ fn trimming_gives_back_the_oldest_and_keeps_guards() {
         let (page, stride) = (memory::page_size(), stride_of(class_for(DEFAULT_SIZE).unwrap()));
         let limits: Vec<_> = stacks.iter().map(Stack::limit).collect();
         for limit in &limits {
+            // SAFETY: of a stack's slot, all but the guard is its memory. The stack is alive, and nothing runs on it.
             unsafe { ptr::write_bytes((limit + page) as *mut u8, 1, stride - page) };
         }
         assert!(!trim(), "all are in use");
@@ -124,7 +124,8 @@ fn stacks_work_in_destructors_of_thread_locals() {
         fn drop(&mut self) {
             self.0.borrow_mut().clear();
             let fresh = Stack::new(DEFAULT_SIZE).unwrap();
-            touch(fresh.base() - 1);
+            // SAFETY: the first byte of a stack that is alive, and on which nothing runs.
+            unsafe { touch(fresh.base() - 1) };
         }
     }
     thread_local! { static LAST: Last = const { Last(RefCell::new(Vec::new())) } }
@@ -142,7 +143,8 @@ fn a_forgotten_stack_stays_mapped_and_guarded() {
         let stack = Box::leak(Box::new(Stack::new(DEFAULT_SIZE).unwrap()));
         (stack.base(), stack.limit())
     });
-    touch(base - 1);
+    // SAFETY: the first byte of a stack that is leaked, and so mapped for ever (2), and on which nothing runs.
+    unsafe { touch(base - 1) };
     assert!(registry::find_guard(limit, 1).is_some());
 }
 
@@ -248,10 +250,12 @@ fn a_signal_stack_goes_with_its_thread() {
 #[test]
 fn other_faults_go_to_the_handler_before_ours() {
     extern "C" fn plain(signal: libc::c_int) {
+        // SAFETY: no precondition, and allowed in a signal handler (signal-safety(7)).
         unsafe { libc::_exit(if signal == libc::SIGSEGV { 42 } else { 1 }) }
     }
     let name = "other_faults_go_to_the_handler_before_ours";
     let Some(output) = in_child(name, &[], || {
+        // SAFETY: a handler takes the signal's number, as `plain` does, and may do what `plain` does.
         unsafe { libc::signal(libc::SIGSEGV, plain as extern "C" fn(libc::c_int) as usize) };
         prepare_thread();
         fault();
@@ -269,6 +273,7 @@ fn other_faults_without_a_handler_end_the_process_as_ever() {
         ("ignored fault", libc::SIG_IGN, fault),
     ] {
         let Some(output) = in_child_as("other_faults_without_a_handler_end_the_process_as_ever", name, &[], || {
+            // SAFETY: `SIG_DFL` or `SIG_IGN`, by the list above: nothing of ours is called.
             unsafe { libc::signal(libc::SIGSEGV, previous) };
             prepare_thread();
             act();
@@ -283,6 +288,7 @@ fn other_faults_without_a_handler_end_the_process_as_ever() {
 #[test]
 fn a_sent_signal_that_was_ignored_stays_ignored() {
     let Some(output) = in_child("a_sent_signal_that_was_ignored_stays_ignored", &[], || {
+        // SAFETY: nothing of ours is called.
         unsafe { libc::signal(libc::SIGSEGV, libc::SIG_IGN) };
         prepare_thread();
         send(libc::SIGSEGV);
@@ -308,6 +314,7 @@ fn the_error_names_the_limit_on_mappings() {
 fn the_error_names_the_limit_on_address_space() {
     let Some(output) = in_child("the_error_names_the_limit_on_address_space", &[], || {
         let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+        // SAFETY: reads the limit, which is alive for the call.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
         expect_exhaustion("RLIMIT_AS");
     }) else {
@@ -363,6 +370,8 @@ fn overflow_a_stack(size: usize) {
         if depth == usize::MAX { 0 } else { recurse(depth + 1) + black_box(frame)[depth % 32] }
     }
     struct Borrowed<'a>(&'a Stack);
+    // SAFETY: a `Stack` has a guard below it, which catches overflows, and room for more than `MIN_STACK_SIZE`. It is borrowed
+    // for as long as this is.
     unsafe impl corosensei::stack::Stack for Borrowed<'_> {
         fn base(&self) -> StackPointer {
             StackPointer::new(self.0.base()).unwrap()
@@ -376,27 +385,38 @@ fn overflow_a_stack(size: usize) {
 }
 
 fn fault() {
-    touch(black_box(8));
+    // SAFETY: it has none: nothing is mapped there. That the processor refuses this one store is what is tested, in a child
+    // process that does not outlive it.
+    unsafe { touch(black_box(8)) };
 }
 
-fn touch(address: usize) {
+/// # Safety
+///
+/// The byte at `address` is mapped, can be written, and nobody else uses it.
+unsafe fn touch(address: usize) {
+    // SAFETY: passed on to the caller; a byte is aligned anywhere.
     unsafe { (address as *mut u8).write_volatile(1) };
 }
 
 fn send(signal: libc::c_int) {
+    // SAFETY: no precondition; what a handler does is its own matter.
     assert_eq!(unsafe { libc::raise(signal) }, 0);
 }
 
 fn with_c_thread(start: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
     let mut thread = std::mem::MaybeUninit::uninit();
+    // SAFETY: writes one handle, alive for the call; null attributes are the usual ones, and `start` is safe to call with null.
     let result = unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), start, ptr::null_mut()) };
     assert_eq!(result, 0);
+    // SAFETY: the call succeeded and has filled it.
     let thread = unsafe { thread.assume_init() };
+    // SAFETY: made above, not detached, and joined once; nothing is written to a null place.
     assert_eq!(unsafe { libc::pthread_join(thread, ptr::null_mut()) }, 0);
 }
 
 fn resident_pages(start: usize, len: usize) -> usize {
     let mut pages = vec![0; len / memory::page_size()];
+    // SAFETY: the kernel checks the range, and writes a byte for each of its pages, for which there is room.
     assert_eq!(unsafe { libc::mincore(start as *mut _, len, pages.as_mut_ptr().cast()) }, 0);
     pages.iter().filter(|&&page: &&u8| page & 1 != 0).count()
 }
@@ -421,6 +441,7 @@ fn in_child_as(test: &str, role: &str, variables: &[(&str, &str)], body: impl Fn
             return None;
         }
         // No core file for each death that was wanted.
+        // SAFETY: reads the limit, which is alive for the call.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 }) };
         body();
         process::exit(RETURNED);

@@ -153,6 +153,7 @@ impl Drop for AtExit {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn before_std_list(f: fn()) -> bool {
+    // SAFETY: declared as glibc defines the one, and as each linked object has the other.
     unsafe extern "C" {
         static __dso_handle: u8;
         fn __cxa_thread_atexit_impl(
@@ -161,13 +162,17 @@ fn before_std_list(f: fn()) -> bool {
             dso: *const u8,
         ) -> libc::c_int;
     }
+    /// # Safety
+    ///
+    /// `f` is a function pointer of type `fn()`.
     unsafe extern "C" fn call(f: *mut libc::c_void) {
-        // SAFETY: `f` is the function pointer given below.
+        // SAFETY: the caller says so, and both are of one size.
         let f = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(f) };
         f();
     }
     let dso = &raw const __dso_handle;
-    // SAFETY: the C library calls `call` once with the pointer given here, at the end of this thread.
+    // SAFETY: the C library calls `call` once, at the end of this thread, with the pointer given here, which is that of `f`. The
+    // handle is only an address: it tells whose code must stay loaded until then.
     let registered = unsafe { __cxa_thread_atexit_impl(call, f as *mut libc::c_void, dso) };
     registered == 0
 }

@@ -14,6 +14,12 @@ const SLOW: Duration = Duration::from_millis(100);
 static SLOW_CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// Stands before the C library's function of this name, for the whole test program.
+///
+/// # Safety
+///
+/// As of that (getaddrinfo(3)): `node` and `service` are C strings or null, `hints` is null or a value, and `result` is a place
+/// for the list.
+// SAFETY: of the same signature and meaning as the function that others mean by this name.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getaddrinfo(
     node: *const c_char,
@@ -24,7 +30,7 @@ unsafe extern "C" fn getaddrinfo(
     type Function =
         unsafe extern "C" fn(*const c_char, *const c_char, *const libc::addrinfo, *mut *mut libc::addrinfo) -> c_int;
     if !node.is_null() {
-        // SAFETY: a C string, by the function's contract.
+        // SAFETY: a C string, for it is not null; the caller says so.
         let name = unsafe { CStr::from_ptr(node) };
         if name.to_bytes().starts_with(b"slow") {
             SLOW_CALLS.fetch_add(1, Ordering::SeqCst);
@@ -38,7 +44,7 @@ unsafe extern "C" fn getaddrinfo(
     assert!(!next.is_null());
     // SAFETY: the C library's function has this signature.
     let next = unsafe { std::mem::transmute::<*mut c_void, Function>(next) };
-    // SAFETY: the caller's arguments, passed on.
+    // SAFETY: passed on to the caller, with its arguments.
     unsafe { next(node, service, hints, result) }
 }
 
