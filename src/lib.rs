@@ -33,17 +33,15 @@
 //! | use files, pipes, the standard streams | [`fs`], [`io`] |
 //! | run other programs | [`process`] |
 //! | serve many clients | [`server`] |
-//! | run what blocks on another thread | [`offload()`], [`offload::ThreadPool`] |
+//! | call what stops a thread, on another one | [`offload()`], [`offload::ThreadPool`] |
 //! | let time pass, or bound it | [`sleep`], [`timeout`] |
 //! | end a task from outside | [`Task::kill`], [`killall`]; hold that off: [`shield`] |
 //! | end a program with all its tasks | [`run`] |
 //! | share between tasks and threads | [`sync`], [`queue`] |
 //! | wait for one of several things | [`select!`], [`wait()`], [`iwait`] |
-//! | bound how many tasks run at once | [`pool`] |
 //! | wait for many descriptors in one task | [`selectors`] |
-//! | call what stops a thread | [`offload()`] |
-//! | drive a future | [`future`] |
 //! | act on signals of the system | `signal`, a feature |
+//! | fork the process | [`os::fork`] |
 //! | wait for a call by somebody | [`park`], [`Task::unpark`] |
 //! | have values for each task | [`task_local!`] |
 //! | reach a hub from other threads | [`HubHandle`], [`Unparker`] |

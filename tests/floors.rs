@@ -11,11 +11,9 @@ use std::path::{Path, PathBuf};
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
     // What programs are made of.
-    // Many of a kind.
     (7, "server", &["pool"]),
     (7, "pool", &[]),
     (7, "process", &[]),
-    // Waiting for many descriptors at once.
     (7, "selectors", &[]),
     (7, "signal", &[]),
     // Waiting for something outside.
@@ -26,17 +24,18 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (6, "queue", &[]),
     (6, "fs", &["io", "offload"]),
     (6, "io", &["offload"]),
-    // Waiting, built on park and unpark alone.
+    // Locks, channels, events; sleeping; values of a task; borrowed tasks.
     (5, "sync", &[]),
     (5, "scope", &[]),
     (5, "local", &[]),
     (5, "time", &[]),
-    // The nouns.
-    (4, "os", &[]),
+    // What other threads can end.
     (4, "store", &["line", "task"]),
     (4, "promise", &["gate"]),
     (4, "gate", &["line"]),
     (4, "line", &[]),
+    // The nouns.
+    (4, "os", &[]),
     (4, "generator", &[]),
     (4, "greenlet", &[]),
     (4, "task", &["line", "promise"]),
@@ -50,12 +49,12 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (1, "waiter", &[]),
     (1, "timers", &[]),
     (1, "run_queue", &[]),
-    // Memory, libc, time.
+    // Memory, libc, a lock for a moment, time.
     (0, "lock", &[]),
     (0, "error", &[]),
     (0, "clock", &[]),
     (0, "sys", &[]),
-    (0, "stack", &["sys"]),
+    (0, "stack", &[]),
 ];
 
 /// Modules that stand beside the building: nothing in it may use them, and they may use all of it.

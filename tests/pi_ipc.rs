@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::mqueue::{MQ_OFlag, mq_open};
 use nix::sys::stat::Mode;
 
-/// A tenth of a second between two children, and seven of these late is too late: a parent that stops for its children is.
-const PACE: [&str; 4] = ["--spread", "100", "--patience", "700"];
+/// A tenth of a second between two children, so that the last reports after 900 ms; half a second late is too late. A parent that
+/// stops until it has all reports is later than that.
+const PACE: [&str; 4] = ["--spread", "100", "--patience", "500"];
 
 macro_rules! transports {
     ($($test:ident = $name:literal;)*) => {$(
