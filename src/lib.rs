@@ -113,6 +113,7 @@ mod error;
 mod lock;
 mod stack;
 mod sys;
+mod thread_block;
 
 pub use error::{AccessError, Elapsed, JoinError};
 pub use local::LocalKey;

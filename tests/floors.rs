@@ -53,8 +53,9 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (0, "lock", &[]),
     (0, "error", &[]),
     (0, "clock", &[]),
-    (0, "sys", &[]),
-    (0, "stack", &[]),
+    (0, "sys", &["thread_block"]),
+    (0, "stack", &["thread_block"]),
+    (0, "thread_block", &["lock"]),
 ];
 
 /// Modules that stand beside the building: nothing in it may use them, and they may use all of it.
@@ -66,7 +67,7 @@ const BANS: &[(&str, &[&str])] = &[
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
     ("signal_hook::", &["signal/"]),
-    ("libc::", &["sys/", "stack/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
+    ("libc::", &["sys/", "stack/", "thread_block/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
@@ -74,6 +75,7 @@ const BANS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "stack/",
     "sys/",
+    "thread_block/",
     "lock.rs",
     "waiter.rs",
     "coroutine.rs",
