@@ -30,11 +30,10 @@ impl Hub {
         let (reactor, new_link) = Reactor::new()?;
         // No other thread is within these when the copy is made.
         let table = reactor::hold_table();
-        let blocks = thread_block::hold();
+        let _blocks = thread_block::hold();
         let mut link = self.shared.hold_link();
         // SAFETY: passed on to the caller.
         let pid = unsafe { sys::fork() }?;
-        drop(blocks);
         if pid != 0 {
             return Ok(Some(pid));
         }

@@ -59,4 +59,9 @@ impl Block {
 }
 
 /// Keeps other threads off the free list while the process is copied.
-pub(crate) fn hold() {}
+pub(crate) fn hold() -> Held {
+    Held
+}
+
+/// See [`hold`].
+pub(crate) struct Held;

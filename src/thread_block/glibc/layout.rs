@@ -242,8 +242,10 @@ impl Layout {
         {
             return Err("the values of keys are not where they were expected");
         }
-        // SAFETY: a field of the descriptor, and a call without a precondition.
-        if tid_size != 4 || unsafe { word(descriptor + tid) as i32 != libc::gettid() } {
+        // SAFETY: a field of the descriptor.
+        let shown = unsafe { ptr::read_volatile(ptr::with_exposed_provenance::<i32>(descriptor + tid)) };
+        // SAFETY: no precondition.
+        if tid_size != size_of::<i32>() || shown != unsafe { libc::gettid() } {
             return Err("a thread's number is not where it was expected");
         }
         if size(c"_thread_db_sizeof_pthread_key_struct")? != size_of::<Key>()
