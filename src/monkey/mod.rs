@@ -46,7 +46,12 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 mod descriptor;
+mod dns;
+mod epoll;
 mod gate;
+mod hosts;
+mod poll;
+mod select;
 mod socket;
 mod symbol;
 mod time;
@@ -55,6 +60,11 @@ mod time;
 ///
 /// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
 pub mod original {
+    pub use super::dns::original::*;
+    pub use super::epoll::original::*;
+    pub use super::hosts::original::*;
+    pub use super::poll::original::*;
+    pub use super::select::original::*;
     pub use super::socket::original::*;
     pub use super::time::original::*;
 }
