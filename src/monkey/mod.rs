@@ -51,7 +51,9 @@ mod epoll;
 mod gate;
 mod hosts;
 mod poll;
+mod process;
 mod select;
+mod signal;
 mod socket;
 mod symbol;
 mod time;
@@ -64,7 +66,9 @@ pub mod original {
     pub use super::epoll::original::*;
     pub use super::hosts::original::*;
     pub use super::poll::original::*;
+    pub use super::process::original::*;
     pub use super::select::original::*;
+    pub use super::signal::original::*;
     pub use super::socket::original::*;
     pub use super::time::original::*;
 }
@@ -171,6 +175,7 @@ impl fmt::Display for Areas {
 /// ```
 pub unsafe fn patch(areas: Areas) {
     gate::open(areas);
+    signal::take_over();
 }
 
 /// Patches [all areas](Areas::ALL).
