@@ -430,7 +430,8 @@ impl<S: AsFd> Source<S> {
     /// As in [`Awaitable`].
     fn is_ready_now(&self, direction: Direction) -> bool {
         loop {
-            match sys::poll_fd(self.fd(), direction.poll_events(), Some(Duration::ZERO)) {
+            let look = || sys::poll_fd(self.fd(), direction.poll_events(), Some(Duration::ZERO));
+            match Hub::held(look) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return true,
                 Ok(ready) => return ready,

@@ -46,7 +46,14 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 mod descriptor;
+mod dns;
+mod epoll;
 mod gate;
+mod hosts;
+mod poll;
+mod process;
+mod select;
+mod signal;
 mod socket;
 mod symbol;
 mod time;
@@ -55,6 +62,13 @@ mod time;
 ///
 /// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
 pub mod original {
+    pub use super::dns::original::*;
+    pub use super::epoll::original::*;
+    pub use super::hosts::original::*;
+    pub use super::poll::original::*;
+    pub use super::process::original::*;
+    pub use super::select::original::*;
+    pub use super::signal::original::*;
     pub use super::socket::original::*;
     pub use super::time::original::*;
 }
@@ -161,6 +175,7 @@ impl fmt::Display for Areas {
 /// ```
 pub unsafe fn patch(areas: Areas) {
     gate::open(areas);
+    signal::take_over();
 }
 
 /// Patches [all areas](Areas::ALL).

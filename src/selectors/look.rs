@@ -81,8 +81,10 @@ pub(super) fn find<T>(
     if !Hub::can_park() {
         return find_natively(timeout, look);
     }
-    Hub::try_here()?.charge();
-    if let Some(found) = look(Some(Duration::ZERO))? {
+    let hub = Hub::try_here()?;
+    hub.charge();
+    let mut look = || hub.bare(|| look(Some(Duration::ZERO)));
+    if let Some(found) = look()? {
         return Ok(Some(found));
     }
     if timeout == Some(Duration::ZERO) {
@@ -94,7 +96,7 @@ pub(super) fn find<T>(
     loop {
         let in_time = wait(deadline, place)?;
         place = End::Front;
-        let found = look(Some(Duration::ZERO))?;
+        let found = look()?;
         if found.is_some() || !in_time {
             return Ok(found);
         }

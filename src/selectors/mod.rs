@@ -58,6 +58,8 @@ pub use default::{DefaultSelector, SelectorKey};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use epoll::Epoll;
 pub use events::*;
+#[cfg(feature = "monkey")]
+pub(crate) use nest::Nest;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub use kqueue::{Kevent, Kqueue};
 pub use poll::Poll;
