@@ -29,8 +29,8 @@ pub(super) const IN_TABLE: usize = 32;
 /// POSIX's `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const ROUNDS: usize = 4;
 
-/// Calls the destructors of the values of the running block, as the C library does when a thread ends. Says whether there were
-/// any.
+/// Forgets the values of the running block and calls their destructors, as the C library does when a thread ends. Says whether
+/// there were any of those.
 ///
 /// # Safety
 ///
@@ -68,11 +68,11 @@ pub(super) unsafe fn destroy_values(layout: &Layout, descriptor: usize) -> bool 
     some
 }
 
-/// Forgets values that have no destructor.
+/// Forgets values that are set again and again.
 ///
 /// # Safety
 ///
-/// `descriptor` is that of a block that nobody runs on.
+/// `descriptor` is the running block's.
 pub(super) unsafe fn forget_values(layout: &Layout, descriptor: usize) {
     for (table, _) in tables(layout, descriptor) {
         // SAFETY: the C library's own table.

@@ -163,18 +163,15 @@ impl Block {
     fn renewed(self, layout: &Layout) -> io::Result<Block> {
         let record = self.record();
         let pointer = record.pointer.get();
-        let images = record.images.borrow_mut().take();
         // SAFETY: X3: nobody runs on it.
-        if let Some(images) = &images
+        if let Some(images) = &*record.images.borrow()
             && !unsafe { has_outside(pointer) }
             // SAFETY: its own images; X3.
             && unsafe { images.lay_down(pointer) }
         {
-            // SAFETY: X3.
-            unsafe { keys::forget_values(layout, layout.descriptor(pointer)) };
-            *record.images.borrow_mut() = Some(images.clone());
             return Ok(self);
         }
+        let images = record.images.borrow_mut().take();
         match make_block(layout, record.tid) {
             Ok((new, new_images)) => {
                 if let Some(images) = images.as_ref().or(new_images.as_ref()) {
@@ -268,6 +265,8 @@ impl Block {
         }
         // SAFETY: as above. What the others have registered must not be left to the block's next task.
         unsafe { (layout.call_destructors)() };
+        // SAFETY: the running block's descriptor.
+        unsafe { keys::forget_values(layout, descriptor) };
     }
 
     /// How many parts of its task, generators say, are suspended in the midst of an unwind that began on this block.
