@@ -56,7 +56,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (0, "error", &[]),
     (0, "clock", &[]),
     (0, "sys", &[]),
-    (0, "stack", &[]),
+    (0, "stack", &["lock"]),
 ];
 
 /// Modules that stand beside the building: nothing in it may use them, and they may use all of it.

@@ -45,8 +45,17 @@ compile_error!(
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+use crate::hub::Hub;
+
+mod condition;
 mod descriptor;
+mod futex;
 mod gate;
+mod join;
+mod mutex;
+mod parking;
+mod rwlock;
+mod semaphore;
 mod socket;
 mod symbol;
 mod time;
@@ -55,6 +64,12 @@ mod time;
 ///
 /// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
 pub mod original {
+    pub use super::condition::original::*;
+    pub use super::futex::original::*;
+    pub use super::join::original::*;
+    pub use super::mutex::original::*;
+    pub use super::rwlock::original::*;
+    pub use super::semaphore::original::*;
     pub use super::socket::original::*;
     pub use super::time::original::*;
 }
@@ -160,6 +175,9 @@ impl fmt::Display for Areas {
 /// assert!(monkey::is_patched(Areas::TIME));
 /// ```
 pub unsafe fn patch(areas: Areas) {
+    if areas.contains(Areas::SYNC) {
+        assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
+    }
     gate::open(areas);
 }
 
@@ -176,4 +194,11 @@ pub unsafe fn patch_all() {
 /// Whether all of these areas are patched.
 pub fn is_patched(areas: Areas) -> bool {
     gate::patched().contains(areas)
+}
+
+/// Runs `f` on a native thread; nothing cancels the wait for it.
+fn natively<R: Send + 'static>(hub: &'static Hub, f: impl FnOnce() -> R + Send + 'static) -> R {
+    let done = gate::enclosed(hub, || hub.uncancelled(|| crate::io::waits().apply(f)));
+    // A panic, of a system that gives no thread: there is nobody who could be told.
+    done.unwrap_or_else(|_| std::process::abort())
 }

@@ -94,7 +94,7 @@ fn rest(hub: &'static Hub, time: Option<Duration>) -> bool {
 /// # Safety
 ///
 /// The pointer is null or good.
-unsafe fn read(time: *const timespec) -> Option<Duration> {
+pub(super) unsafe fn read(time: *const timespec) -> Option<Duration> {
     // SAFETY: passed on to the caller.
     let time = unsafe { time.as_ref() }?;
     let seconds = u64::try_from(time.tv_sec).ok()?;
@@ -102,7 +102,7 @@ unsafe fn read(time: *const timespec) -> Option<Duration> {
     Some(Duration::new(seconds, nanos))
 }
 
-fn now_by(clock: clockid_t) -> Duration {
+pub(super) fn now_by(clock: clockid_t) -> Duration {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     let errno = errno();
     // SAFETY: writes one time, alive for the call.

@@ -1,0 +1,1 @@
+//! Futexes as such.
