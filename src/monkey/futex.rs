@@ -166,13 +166,18 @@ fn futex_wake(call: &Call, bits: u32) -> c_long {
     if !parking::is_awaited(call.address) {
         return natives(count);
     }
+    let tasks;
     let woken = if parking::natives_first(call.address) {
         let first = natives(count).max(0);
-        first + parking::wake(key, bits, (count - first) as usize) as c_long
+        tasks = parking::wake(key, bits, (count - first) as usize) as c_long;
+        first + tasks
     } else {
-        let first = parking::wake(key, bits, count as usize) as c_long;
-        first + if first < count { natives(count - first).max(0) } else { 0 }
+        tasks = parking::wake(key, bits, count as usize) as c_long;
+        tasks + if tasks < count { natives(count - tasks).max(0) } else { 0 }
     };
+    if tasks > 0 {
+        parking::let_others_go_first();
+    }
     set_errno(saved);
     woken
 }

@@ -66,8 +66,8 @@ unsafe fn mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
     let done = unsafe { original::pthread_mutex_unlock(mutex) };
     // From here on the mutex may be gone: it is a number.
     let address = mutex.addr();
-    if done == 0 && parking::is_awaited(address) {
-        parking::wake(Key { address, kind: Kind::Mutex }, ANY, 1);
+    if done == 0 && parking::wake(Key { address, kind: Kind::Mutex }, ANY, 1) > 0 {
+        parking::let_others_go_first();
     }
     done
 }

@@ -268,6 +268,20 @@ fn stop(node: &Node, deadline: Option<Instant>) {
     set_errno(saved);
 }
 
+/// To be called by who has woken others, for something that he may take again at once: they would find it taken, and so for ever where
+/// he parks only while he has it. Native threads are spared that by the clock of the system. Now and then, by chance, they go first.
+pub(super) fn let_others_go_first() {
+    static CHANCE: AtomicU32 = AtomicU32::new(0);
+    let Caller::Task(hub) = Caller::here(super::gate::hub_for(super::Areas::SYNC)) else { return };
+    // A multiplier of Knuth's, and the best of the bits.
+    let draw = CHANCE.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    CHANCE.store(draw, Ordering::Relaxed);
+    if draw >> 30 == 0 {
+        // Nothing is raised, and nothing else unwinds.
+        let _nothing = enclosed(hub, || hub.uncancelled(|| hub.yield_now()));
+    }
+}
+
 /// Whether anybody may stand in line for something at this address. To be asked after the change that they wait for.
 #[inline(always)]
 pub(super) fn is_awaited(address: usize) -> bool {
@@ -292,9 +306,9 @@ pub(super) fn wake(key: Key, bits: u32, count: usize) -> usize {
 /// Wakes who is first of those who wait for a read-write lock: one who wants to write, or all those who want to read before the
 /// first such.
 #[inline]
-pub(super) fn wake_some(address: usize) {
+pub(super) fn wake_some(address: usize) -> usize {
     if !is_awaited(address) {
-        return;
+        return 0;
     }
     let first = Cell::new(None);
     wake_those(address, usize::MAX, |node| {
@@ -313,7 +327,7 @@ pub(super) fn wake_some(address: usize) {
             }
             _ => false,
         }
-    });
+    })
 }
 
 #[cold]

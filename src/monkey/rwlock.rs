@@ -89,7 +89,9 @@ unsafe fn rwlock_unlock(lock: *mut pthread_rwlock_t) -> c_int {
     // SAFETY: passed on to the caller.
     let done = unsafe { original::pthread_rwlock_unlock(lock) };
     // From here on the lock may be gone: it is a number.
-    parking::wake_some(lock.addr());
+    if parking::wake_some(lock.addr()) > 0 {
+        parking::let_others_go_first();
+    }
     done
 }
 

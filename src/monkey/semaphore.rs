@@ -59,8 +59,8 @@ unsafe fn semaphore_post(semaphore: *mut sem_t) -> c_int {
     let done = unsafe { original::sem_post(semaphore) };
     // From here on the semaphore may be gone: it is a number.
     let address = semaphore.addr();
-    if done == 0 && parking::is_awaited(address) {
-        parking::wake(Key { address, kind: Kind::Semaphore }, ANY, 1);
+    if done == 0 && parking::wake(Key { address, kind: Kind::Semaphore }, ANY, 1) > 0 {
+        parking::let_others_go_first();
     }
     done
 }
