@@ -2,10 +2,10 @@
 
 #[path = "common/mod.rs"]
 mod common;
-#[path = "monkey_sync/mixes.rs"]
-mod mixes;
 #[path = "monkey_sync/futex.rs"]
 mod futex;
+#[path = "monkey_sync/mixes.rs"]
+mod mixes;
 #[path = "monkey_sync/pthread.rs"]
 mod pthread;
 #[path = "monkey_sync/standard.rs"]

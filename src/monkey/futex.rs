@@ -192,8 +192,7 @@ fn wait_for_others(hub: &'static Hub, call: Call) -> c_long {
         let (address, operation, value) = (call.address as c_long, call.operation.into(), call.value.into());
         let bits = call.third_value.into();
         // SAFETY: the words are the caller's, who waits for this; the time is alive for the call.
-        let ended =
-            unsafe { original::syscall(libc::SYS_futex, address, operation, value, limit as c_long, 0, bits) };
+        let ended = unsafe { original::syscall(libc::SYS_futex, address, operation, value, limit as c_long, 0, bits) };
         (ended, errno())
     };
     let saved = errno();

@@ -44,9 +44,8 @@ unsafe fn join_timedjoin(
 ) -> c_int {
     let limit = limit.expose_provenance();
     // SAFETY: passed on to the caller, who waits for this.
-    let join = move |value| unsafe {
-        original::pthread_timedjoin_np(thread, value, ptr::with_exposed_provenance(limit))
-    };
+    let join =
+        move |value| unsafe { original::pthread_timedjoin_np(thread, value, ptr::with_exposed_provenance(limit)) };
     // SAFETY: as above.
     unsafe { join_by(hub, thread, value, join) }
 }
