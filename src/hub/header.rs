@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::cancel::Frame;
 use crate::coroutine::{Coroutine, Suspender};
 use crate::lock::steady;
+use crate::thread_block::Block;
 use crate::timers::TimerKey;
 use crate::waiter::{Clause, Wait, WaitQueue, Waiter};
 
@@ -44,6 +45,8 @@ pub(crate) struct Header {
     /// Where its stack was left, to fetch it into the cache ahead of the next turn.
     pub(crate) stack_top: Cell<*const u8>,
     pub(crate) coroutine: UnsafeCell<Option<Coroutine>>,
+    /// Thread-locals of its own, if it has some: from the spawn to the end.
+    pub(crate) thread_block: Cell<Option<Block>>,
     /// Innermost block that can cancel or shield what runs inside it.
     pub(crate) frames: Cell<*const Frame>,
     pub(crate) reason: Cell<Reason>,
@@ -121,6 +124,7 @@ impl Header {
             suspender: Cell::new(ptr::null()),
             stack_top: Cell::new(ptr::null()),
             coroutine: UnsafeCell::new(None),
+            thread_block: Cell::new(None),
             frames: Cell::new(ptr::null()),
             reason: Cell::new(Reason::Unpark),
             since: Cell::new(now),

@@ -37,6 +37,7 @@ use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
 use crate::sys;
+use crate::thread_block::Block;
 use crate::timers::{TimerKey, Timers};
 use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
@@ -74,7 +75,7 @@ pub(crate) struct Hub {
     next_poll: Cell<usize>,
     /// When a timer last went off.
     last_alarm: Cell<Instant>,
-    /// Tasks that are parked in the midst of an unwind (P1).
+    /// Tasks that are parked in the midst of an unwind (P1), of those that share the thread's own thread-locals.
     parked_unwinding: Cell<usize>,
     /// Generators and greenlets that have begun and not ended: code on their stacks may hold on to the hub.
     pins: Cell<usize>,
@@ -125,6 +126,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Spec {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: usize,
+    /// With thread-locals of its own.
+    pub(crate) own_thread_locals: bool,
     pub(crate) spawned_at: &'static Location<'static>,
 }
 
@@ -265,6 +268,10 @@ impl Hub {
     ) -> io::Result<TaskRc<T>> {
         let _steady = steady();
         let stack = Stack::new(spec.stack_size)?;
+        let block = match spec.own_thread_locals {
+            true => Some(Block::take(stack.usable(), ptr::from_ref(self).cast())?),
+            false => None,
+        };
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let header = Header::new(id, spec.name, spec.spawned_at, self.last_poll.get());
@@ -280,6 +287,7 @@ impl Hub {
         let coroutine = unsafe { Coroutine::new(stack, main) };
 
         let header = task.header();
+        header.thread_block.set(block);
         // SAFETY: nobody else looks at the new task's coroutine yet.
         unsafe { *header.coroutine.get() = Some(coroutine) };
         let slot = self.tasks.borrow_mut().insert(task.erase());
@@ -311,6 +319,10 @@ impl Hub {
         // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it. Its destructor, which puts
         // the stack back into its pool, does not come back here.
         unsafe { *task.coroutine.get() = None };
+        if let Some(block) = task.thread_block.take() {
+            // SAFETY: X3: the task has destroyed its values, and has left its stack for good.
+            unsafe { block.give_back() };
+        }
         let task = self.tasks.borrow_mut().remove(task.slot.get() as usize);
         drop(task);
     }
@@ -634,7 +646,8 @@ impl Hub {
     #[inline(always)]
     fn switch_out(&self, task: TaskRef, unwinding: bool) {
         if unwinding {
-            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
+            let parked = self.unwinds(&task);
+            parked.set(parked.get() + 1);
         }
         if task == self.root {
             self.run_loop();
@@ -647,7 +660,8 @@ impl Hub {
         }
         // Unless that was corrected meanwhile.
         if unwinding && task.unwinding.get() {
-            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
+            let parked = self.unwinds(&task);
+            parked.set(parked.get() - 1);
         }
     }
 
@@ -674,7 +688,12 @@ impl Hub {
             // SAFETY: a task in the queue has a coroutine that is not done, and while it runs nothing else reaches for it.
             let coroutine = unsafe { &mut *task.coroutine.get() };
             let coroutine = coroutine.as_mut().expect("a ready task has a coroutine");
-            if coroutine.resume() {
+            let ended = match task.thread_block.get() {
+                None => coroutine.resume(),
+                // SAFETY: the loop runs on the root's stack, and nobody there unwinds: a task's body is caught (P2).
+                Some(block) => unsafe { block.run(|| coroutine.resume()) },
+            };
+            if ended {
                 self.reclaim(task);
             }
         }

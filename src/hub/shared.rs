@@ -240,7 +240,8 @@ mod tests {
             crate::yield_now();
             let hub = Hub::here();
             let bomb = Bomb;
-            let spec = Spec { name: None, stack_size: usize::MAX, spawned_at: Location::caller() };
+            let (stack_size, spawned_at) = (usize::MAX, Location::caller());
+            let spec = Spec { name: None, stack_size, own_thread_locals: false, spawned_at };
             let spawn = Message::Spawn(spec, Box::new(move || drop(bomb)));
             assert!(hub.shared.send(spawn).is_ok());
             assert!(

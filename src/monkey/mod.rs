@@ -46,6 +46,7 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 use crate::hub::Hub;
+use crate::thread_block;
 
 mod condition;
 mod descriptor;
@@ -177,6 +178,8 @@ impl fmt::Display for Areas {
 pub unsafe fn patch(areas: Areas) {
     if areas.contains(Areas::SYNC) {
         assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
+        // Where there are none, tasks do with their thread's.
+        let _unsupported = thread_block::set_default(true);
     }
     gate::open(areas);
 }

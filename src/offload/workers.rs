@@ -27,6 +27,7 @@ use std::time::Duration;
 use crate::hub::Hub;
 use crate::promise::Promise;
 use crate::sys;
+use crate::thread_block::on_root;
 
 /// How long a worker without work stays.
 pub(super) const IDLE: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ thread_local! {
 
 /// Whether this thread is a worker of any pool.
 pub(super) fn on_worker() -> bool {
-    !MINE.get().is_null()
+    !on_root(|| MINE.get()).is_null()
 }
 
 impl Workers {
@@ -134,7 +135,7 @@ impl Workers {
 
     /// Whether this thread is one of these workers.
     pub(super) fn is_mine(&self) -> bool {
-        ptr::eq(MINE.get(), self)
+        ptr::eq(on_root(|| MINE.get()), self)
     }
 
     pub(super) fn counts(&self) -> Counts {

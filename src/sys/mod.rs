@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::thread_block;
+
 mod file;
 mod poller;
 mod process;
@@ -132,8 +134,9 @@ pub(crate) fn has_default_action(signal: i32) -> io::Result<bool> {
 ///
 /// The child does nothing that needs what another thread held at that moment.
 pub(crate) unsafe fn fork() -> io::Result<libc::pid_t> {
+    // The C library takes the caller's block for that of the child's only thread, which is the thread's own.
     // SAFETY: passed on to the caller.
-    match unsafe { libc::fork() } {
+    match thread_block::on_root(|| unsafe { libc::fork() }) {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
     }
