@@ -8,6 +8,7 @@
 //! `libc::syscall`, which patched programs answer with a switch.
 //!
 //! - **K1** The value is reached only through the one [`Guard`], and the word says whose that is.
+//! - **K3** Who holds one, or a [`Steady`], is not switched away by a patched lock: an allocator's, that is.
 //! - **K2** A holder that asks again is a bug, met where code of the user's (an `Ord`) runs under the lock: it panics.
 
 use std::cell::UnsafeCell;
@@ -36,6 +37,39 @@ const SPINS: u32 = 64;
 const SPINS_AND_YIELDS: u32 = SPINS + 32;
 const SLEEP: Duration = Duration::from_micros(50);
 
+#[cfg(feature = "monkey")]
+thread_local! {
+    /// How many reasons there are that nothing may switch here.
+    static STEADY: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// While it exists, a patched lock that this code comes to does not switch: something is half changed, and an allocator may
+/// have locks of its own (K3).
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Steady(PhantomData<*const ()>);
+
+#[inline(always)]
+pub(crate) fn steady() -> Steady {
+    #[cfg(feature = "monkey")]
+    STEADY.set(STEADY.get() + 1);
+    Steady(PhantomData)
+}
+
+#[cfg(feature = "monkey")]
+impl Drop for Steady {
+    #[inline(always)]
+    fn drop(&mut self) {
+        STEADY.set(STEADY.get() - 1);
+    }
+}
+
+/// Whether there is any [`Steady`] on this thread.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_steady() -> bool {
+    STEADY.get() > 0
+}
+
 /// A number that no other living thread has: an address in its own memory.
 #[inline]
 pub(crate) fn token() -> usize {
@@ -58,7 +92,7 @@ impl<T> Lock<T> {
         if self.holder.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.contend(me);
         }
-        Guard { lock: self, _stays: PhantomData }
+        Guard { _steady: steady(), lock: self }
     }
 
     #[cold]
@@ -103,8 +137,8 @@ fn nap() {
 /// The lock, held. Gives it back when dropped.
 pub(crate) struct Guard<'a, T> {
     lock: &'a Lock<T>,
-    /// The word names this thread.
-    _stays: PhantomData<*const ()>,
+    /// Dropped after the word is given back. It stays on this thread, which the word names.
+    _steady: Steady,
 }
 
 impl<T> Deref for Guard<'_, T> {

@@ -56,7 +56,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (0, "error", &[]),
     (0, "clock", &[]),
     (0, "sys", &["thread_block"]),
-    (0, "stack", &["thread_block"]),
+    (0, "stack", &["lock", "thread_block"]),
     (0, "thread_block", &["lock"]),
 ];
 

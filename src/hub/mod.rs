@@ -32,6 +32,7 @@ use slab::Slab;
 
 use crate::clock;
 use crate::coroutine::{Coroutine, Suspender};
+use crate::lock::steady;
 use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
@@ -265,6 +266,7 @@ impl Hub {
         start: Option<Instant>,
         body: impl FnOnce() -> T,
     ) -> io::Result<TaskRc<T>> {
+        let _steady = steady();
         let stack = Stack::new(spec.stack_size)?;
         let block = match spec.own_thread_locals {
             true => Some(Block::take(stack.usable(), ptr::from_ref(self).cast())?),
@@ -313,6 +315,7 @@ impl Hub {
     /// Takes a task that has ended out of the books. Its stack goes back to its pool.
     #[inline]
     fn reclaim(&self, task: TaskRef) {
+        let _steady = steady();
         // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it. Its destructor, which puts
         // the stack back into its pool, does not come back here.
         unsafe { *task.coroutine.get() = None };
@@ -455,6 +458,28 @@ impl Hub {
         (hub.can_switch() && (hub.current() != hub.root || hub.has_tasks())).then_some(hub)
     }
 
+    /// Whether nothing of the crate's is half changed by the running task, so that a lock which it has to wait for may be
+    /// waited for by a switch. It may be the allocator's, and so what allocates while it changes something is held, or
+    /// [steady](crate::lock::steady); that the lists are free is asked all the same.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.can_switch()
+            && !crate::lock::is_steady()
+            && self.current().wait.is_over()
+            && self.tasks.try_borrow_mut().is_ok()
+            && self.timers.try_borrow_mut().is_ok()
+            && self.batch.try_borrow_mut().is_ok()
+            && self.due.try_borrow_mut().is_ok()
+    }
+
+    /// Runs `f`, whose waits nothing cancels.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn uncancelled<R>(&self, f: impl FnOnce() -> R) -> R {
+        let current = self.current();
+        let _restore = life::Restore::new(&current.ending, current.ending.replace(true));
+        f()
+    }
+
     /// A place for what patched symbols keep for this thread.
     #[cfg(feature = "monkey")]
     pub(crate) fn foreign(&self) -> &std::cell::OnceCell<Box<dyn Any>> {
@@ -581,6 +606,7 @@ impl Hub {
     #[inline]
     fn make_ready(&self, task: TaskRef) {
         if self.batching.get() {
+            let _steady = steady();
             self.batch.borrow_mut().push(task);
         } else {
             self.ready.push(task);
@@ -605,6 +631,7 @@ impl Hub {
     }
 
     pub(crate) fn register(&self, fd: RawFd, generation: u32) -> io::Result<Rc<Entry>> {
+        let _steady = steady();
         let peer: Weak<Shared> = Arc::downgrade(&self.shared);
         let peer: Weak<dyn Peer> = peer;
         self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))

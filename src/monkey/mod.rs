@@ -45,14 +45,24 @@ compile_error!(
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+use crate::hub::Hub;
+use crate::thread_block;
+
+mod condition;
 mod descriptor;
 mod dns;
 mod epoll;
+mod futex;
 mod gate;
 mod hosts;
+mod join;
+mod mutex;
+mod parking;
 mod poll;
 mod process;
+mod rwlock;
 mod select;
+mod semaphore;
 mod signal;
 mod socket;
 mod symbol;
@@ -62,12 +72,18 @@ mod time;
 ///
 /// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
 pub mod original {
+    pub use super::condition::original::*;
     pub use super::dns::original::*;
     pub use super::epoll::original::*;
+    pub use super::futex::original::*;
     pub use super::hosts::original::*;
+    pub use super::join::original::*;
+    pub use super::mutex::original::*;
     pub use super::poll::original::*;
     pub use super::process::original::*;
+    pub use super::rwlock::original::*;
     pub use super::select::original::*;
+    pub use super::semaphore::original::*;
     pub use super::signal::original::*;
     pub use super::socket::original::*;
     pub use super::time::original::*;
@@ -174,6 +190,11 @@ impl fmt::Display for Areas {
 /// assert!(monkey::is_patched(Areas::TIME));
 /// ```
 pub unsafe fn patch(areas: Areas) {
+    if areas.contains(Areas::SYNC) {
+        assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
+        // Where there are none, tasks do with their thread's.
+        let _unsupported = thread_block::set_default(true);
+    }
     gate::open(areas);
     signal::take_over();
 }
@@ -191,4 +212,11 @@ pub unsafe fn patch_all() {
 /// Whether all of these areas are patched.
 pub fn is_patched(areas: Areas) -> bool {
     gate::patched().contains(areas)
+}
+
+/// Runs `f` on a native thread; nothing cancels the wait for it.
+fn natively<R: Send + 'static>(hub: &'static Hub, f: impl FnOnce() -> R + Send + 'static) -> R {
+    let done = gate::enclosed(hub, || hub.uncancelled(|| crate::io::waits().apply(f)));
+    // A panic, of a system that gives no thread: there is nobody who could be told.
+    done.unwrap_or_else(|_| std::process::abort())
 }

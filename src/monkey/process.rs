@@ -80,13 +80,7 @@ unsafe fn process_wait4(
     })
 }
 
-unsafe fn process_waitid(
-    hub: &'static Hub,
-    which: idtype_t,
-    id: id_t,
-    info: *mut siginfo_t,
-    options: c_int,
-) -> c_int {
+unsafe fn process_waitid(hub: &'static Hub, which: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int {
     // SAFETY: integers, and pointers that may be null.
     let mut own: siginfo_t = unsafe { std::mem::zeroed() };
     let place = if info.is_null() { &raw mut own } else { info };

@@ -29,8 +29,16 @@ impl Original {
     /// before `main`, and twice: the answer is the same.
     #[cold]
     fn find(&self) -> *mut c_void {
-        // SAFETY: a name that ends with a zero.
-        let mut found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        let mut found = ptr::null_mut();
+        if self.name.to_bytes().starts_with(b"pthread_cond_") {
+            // x86-64 has two of each, and `dlsym` finds the one of 2002 in some versions (sourceware.org, bug 14932).
+            // SAFETY: names that end with a zero.
+            found = unsafe { libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), c"GLIBC_2.3.2".as_ptr()) };
+        }
+        if found.is_null() {
+            // SAFETY: as above.
+            found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        }
         if found.is_null() {
             found = missing as *mut c_void;
         }
