@@ -34,10 +34,16 @@ unsafe fn epoll_epoll_wait(
     room: c_int,
     timeout: c_int,
 ) -> c_int {
-    find(hub, || entry(epoll), millis(timeout), None, || {
-        // SAFETY: passed on to the caller.
-        unsafe { original::epoll_wait(epoll, events, room, 0) }
-    })
+    find(
+        hub,
+        || entry(epoll),
+        millis(timeout),
+        None,
+        || {
+            // SAFETY: passed on to the caller.
+            unsafe { original::epoll_wait(epoll, events, room, 0) }
+        },
+    )
 }
 
 unsafe fn epoll_epoll_pwait(
@@ -50,10 +56,16 @@ unsafe fn epoll_epoll_pwait(
 ) -> c_int {
     // SAFETY: passed on to the caller.
     let set = unsafe { mask.as_ref() };
-    find(hub, || entry(epoll), millis(timeout), set, || {
-        // SAFETY: passed on to the caller.
-        unsafe { original::epoll_pwait(epoll, events, room, 0, mask) }
-    })
+    find(
+        hub,
+        || entry(epoll),
+        millis(timeout),
+        set,
+        || {
+            // SAFETY: passed on to the caller.
+            unsafe { original::epoll_pwait(epoll, events, room, 0, mask) }
+        },
+    )
 }
 
 unsafe fn epoll_epoll_pwait2(
@@ -71,10 +83,16 @@ unsafe fn epoll_epoll_pwait2(
     };
     // SAFETY: passed on to the caller.
     let set = unsafe { mask.as_ref() };
-    find(hub, || entry(epoll), time, set, || {
-        // SAFETY: passed on to the caller.
-        unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) }
-    })
+    find(
+        hub,
+        || entry(epoll),
+        time,
+        set,
+        || {
+            // SAFETY: passed on to the caller.
+            unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) }
+        },
+    )
 }
 
 fn entry(epoll: c_int) -> Vec<pollfd> {

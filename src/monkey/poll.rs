@@ -65,13 +65,7 @@ unsafe fn poll_poll(hub: &'static Hub, fds: *mut pollfd, count: nfds_t, timeout:
     })
 }
 
-unsafe fn poll_poll_chk(
-    hub: &'static Hub,
-    fds: *mut pollfd,
-    count: nfds_t,
-    timeout: c_int,
-    room: size_t,
-) -> c_int {
+unsafe fn poll_poll_chk(hub: &'static Hub, fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int {
     if !fits(count, room) {
         // SAFETY: passed on to the caller. It ends the process.
         return unsafe { original::__poll_chk(fds, count, timeout, room) };

@@ -150,11 +150,7 @@ signals! {
 }
 
 /// Installs a handler by one of the functions that choose the flags for themselves.
-fn install(
-    signal: c_int,
-    handler: sighandler_t,
-    original: impl FnOnce(sighandler_t) -> sighandler_t,
-) -> sighandler_t {
+fn install(signal: c_int, handler: sighandler_t, original: impl FnOnce(sighandler_t) -> sighandler_t) -> sighandler_t {
     let Some(place) = place_of(signal) else { return original(handler) };
     let before = Handler(place.load(Ordering::Acquire));
     let is_taken = is_function(handler) && handler != ours();

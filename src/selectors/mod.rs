@@ -58,9 +58,9 @@ pub use default::{DefaultSelector, SelectorKey};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use epoll::Epoll;
 pub use events::*;
-#[cfg(feature = "monkey")]
-pub(crate) use nest::Nest;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub use kqueue::{Kevent, Kqueue};
+#[cfg(feature = "monkey")]
+pub(crate) use nest::Nest;
 pub use poll::Poll;
 pub use select::{Ready, select};
