@@ -9,6 +9,8 @@
 //! Not covered: the resolver's own functions (`res_query` and its like), `getaddrinfo_a`, and the databases of services, users and
 //! groups.
 
+#![allow(clippy::too_many_arguments, reason = "the C functions have so many")]
+
 use std::ffi::CStr;
 use std::net::IpAddr;
 use std::ptr;

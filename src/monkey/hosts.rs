@@ -4,6 +4,8 @@
 //! that give a pointer to memory of theirs, each task keeps what it was given last: it stays until the task's next
 //! such call, or its end, and no other task's call changes it.
 
+#![allow(clippy::too_many_arguments, reason = "the C functions have so many")]
+
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::ptr;

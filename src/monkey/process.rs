@@ -159,8 +159,15 @@ fn park_on_end(hub: &'static Hub, wanted: Wanted) -> bool {
     waited.is_ok()
 }
 
-/// Watches that are on, each with what it waits for, in the process that it belongs to.
-static WATCHES: Lock<Vec<(u32, Wanted, Arc<Promise<()>>)>> = Lock::new(Vec::new());
+/// A native thread that waits for a change.
+struct Watch {
+    /// The process whose thread it is.
+    process: u32,
+    wanted: Wanted,
+    seen: Arc<Promise<()>>,
+}
+
+static WATCHES: Lock<Vec<Watch>> = Lock::new(Vec::new());
 
 /// Parks until a native thread has seen that there is what is wanted, or never will be.
 fn park_on_change(hub: &'static Hub, wanted: Wanted) {
@@ -175,33 +182,32 @@ const NOW_AND_THEN: Duration = Duration::from_millis(2);
 
 fn join_or_start(wanted: Wanted) -> io::Result<Arc<Promise<()>>> {
     let process = std::process::id();
-    let is_it = |watch: &(u32, Wanted, Arc<Promise<()>>)| watch.0 == process && watch.1 == wanted;
-    let promise = Arc::new(Promise::new());
+    let seen = Arc::new(Promise::new());
     let mut watches = WATCHES.lock();
-    if let Some((_, _, known)) = watches.iter().find(|watch| is_it(watch)) {
-        return Ok(known.clone());
+    if let Some(known) = watches.iter().find(|watch| watch.process == process && watch.wanted == wanted) {
+        return Ok(known.seen.clone());
     }
-    watches.push((process, wanted, promise.clone()));
+    watches.push(Watch { process, wanted, seen: seen.clone() });
     drop(watches);
 
-    let theirs = promise.clone();
+    let theirs = seen.clone();
     let started = thread::Builder::new().name("greenroom-children".into()).spawn(move || {
         watch(wanted);
         end_watch(&theirs);
     });
     match started {
-        Ok(_detached) => Ok(promise),
+        Ok(_detached) => Ok(seen),
         Err(error) => {
-            end_watch(&promise);
+            end_watch(&seen);
             Err(error)
         }
     }
 }
 
 /// Whoever comes from now on starts another; those who have come look.
-fn end_watch(promise: &Arc<Promise<()>>) {
-    WATCHES.lock().retain(|(_, _, other)| !Arc::ptr_eq(other, promise));
-    let kept = promise.keep(());
+fn end_watch(seen: &Arc<Promise<()>>) {
+    WATCHES.lock().retain(|watch| !Arc::ptr_eq(&watch.seen, seen));
+    let kept = seen.keep(());
     debug_assert!(kept.is_ok(), "a watch ends once");
 }
 
