@@ -45,18 +45,34 @@ compile_error!(
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+mod accept;
+mod connect;
 mod descriptor;
+mod file;
 mod gate;
+mod life;
+mod message;
+mod options;
 mod socket;
+mod stream;
 mod symbol;
 mod time;
+mod transfer;
 
 /// The functions behind the patched symbols: the C library's own, or whatever else stands there (a sanitizer's, say).
 ///
 /// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
 pub mod original {
+    pub use super::accept::original::*;
+    pub use super::connect::original::*;
+    pub use super::file::original::*;
+    pub use super::life::original::*;
+    pub use super::message::original::*;
+    pub use super::options::original::*;
     pub use super::socket::original::*;
+    pub use super::stream::original::*;
     pub use super::time::original::*;
+    pub use super::transfer::original::*;
 }
 
 /// What can be patched: a set of areas.
@@ -92,6 +108,15 @@ impl Areas {
     pub const ALL: Areas = Areas((1 << 7) - 1);
     /// Threads that are made from then on are tasks. It gives parallelism up, so it is to be asked for.
     pub const THREAD: Areas = Areas(1 << 7);
+
+    /// What moves bytes through descriptors of any kind.
+    const BYTES: Areas = Areas(Areas::SOCKET.0 | Areas::FILE.0);
+    /// Those that know descriptors by number.
+    const NUMBERS: Areas = Areas(Areas::BYTES.0 | Areas::POLL.0);
+
+    const fn meets(self, other: Areas) -> bool {
+        self.0 & other.0 != 0
+    }
 
     /// Whether all of `other` is in this set.
     pub const fn contains(self, other: Areas) -> bool {
@@ -160,7 +185,10 @@ impl fmt::Display for Areas {
 /// assert!(monkey::is_patched(Areas::TIME));
 /// ```
 pub unsafe fn patch(areas: Areas) {
-    gate::open(areas);
+    let before = gate::open(areas);
+    if areas.meets(Areas::NUMBERS) && !before.meets(Areas::NUMBERS) {
+        descriptor::watch_copies();
+    }
 }
 
 /// Patches [all areas](Areas::ALL).
