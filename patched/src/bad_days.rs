@@ -1,9 +1,10 @@
 //! What must stay true when a call is cut short, wherever in its conversation that is.
 
-use crate::{MS, Relay, go, until};
+#[cfg(not(feature = "control"))]
+use crate::MS;
+use crate::{Relay, go, until};
 use std::fmt::Debug;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// Makes a call through a relay that stops it after so many bytes of the server's, for a few numbers of bytes, and ends it
 /// then: the server hangs up, and without `control` the task is killed, or its time runs out. The call must end, with an
@@ -27,7 +28,11 @@ where
     for limit in limits {
         for &end in ENDS {
             eprintln!("-- {end:?} after {limit} of {total} bytes");
-            let relay = if let End::HangUp = end { Relay::hang_up(server, limit) } else { Relay::limit(server, limit) };
+            let relay = match end {
+                End::HangUp => Relay::hang_up(server, limit),
+                #[cfg(not(feature = "control"))]
+                End::Kill | End::Timeout => Relay::limit(server, limit),
+            };
             let address = relay.address();
             let cut = call.clone();
             let outcome = match end {
@@ -78,7 +83,7 @@ fn killed<T: 'static, E: 'static>(relay: &Relay, call: impl FnOnce() -> Result<T
     }
     // Once more, so that it has read them.
     greenroom::sleep(MS);
-    assert!(call.kill_timeout(Duration::from_secs(20)), "it does not end");
+    assert!(call.kill_timeout(20_000 * MS), "it does not end");
     match call.join() {
         Ok(outcome) => outcome.map_err(Some),
         Err(greenroom::JoinError::Killed) => Err(None),

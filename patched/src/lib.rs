@@ -31,15 +31,21 @@ const HANGING: Duration = Duration::from_secs(120);
 /// As much as std gives a thread: what nobody here wrote expects no less.
 const STACK: usize = 2 << 20;
 
-/// Patches the program, once for all of its tests.
+/// Patches the program.
 pub fn patch() {
     #[cfg(not(feature = "control"))]
-    {
-        static PATCHED: Once = Once::new();
-        PATCHED.call_once(|| {
-            // SAFETY: the tests keep descriptors to their owners, and no signal handler of theirs makes calls.
-            unsafe { greenroom::monkey::patch_all() };
-        });
+    // SAFETY: what is not `Send` stays with the task that made it: `go` asks for that.
+    unsafe {
+        greenroom::monkey::patch_all();
+    }
+}
+
+/// Makes threads that start from now on tasks, in the whole process and for good.
+pub fn patch_threads() {
+    #[cfg(not(feature = "control"))]
+    // SAFETY: as in `patch`.
+    unsafe {
+        greenroom::monkey::patch(greenroom::monkey::Areas::ALL | greenroom::monkey::Areas::THREAD);
     }
 }
 

@@ -12,13 +12,20 @@ use std::time::{Duration, Instant};
 /// Who the servers run as when the tests are root's: some of them refuse to be root.
 const NOBODY: u32 = 65534;
 
+/// By its name, for setpriv, and its number.
+type Signal = (&'static str, i32);
+
+const KILL: Signal = ("KILL", libc::SIGKILL);
+/// By which PostgreSQL ends its children, too.
+const QUIT: Signal = ("QUIT", libc::SIGQUIT);
+
 /// A server that runs. Ends when dropped, and with the thread that started it.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
     address: SocketAddr,
     directory: PathBuf,
-    signal: i32,
+    signal: Signal,
 }
 
 impl Program {
@@ -35,7 +42,7 @@ impl Program {
     /// Starts `command` and waits until `ready`. It ends by `signal`.
     fn start(
         place: Place,
-        signal: i32,
+        signal: Signal,
         command: &str,
         arguments: &[&str],
         mut ready: impl FnMut(SocketAddr) -> bool,
@@ -64,7 +71,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: a child that was not waited for yet still has its number (kill(2)).
-        unsafe { libc::kill(self.child.id().cast_signed(), self.signal) };
+        unsafe { libc::kill(self.child.id().cast_signed(), self.signal.1) };
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
@@ -114,9 +121,9 @@ fn is_root() -> bool {
 }
 
 /// A command that gets `signal` when the thread that starts it ends, and is not root.
-fn as_somebody(command: &str, signal: i32) -> Command {
+fn as_somebody(command: &str, signal: Signal) -> Command {
     let mut setpriv = Command::new("setpriv");
-    setpriv.args(["--pdeathsig", &signal.to_string()]);
+    setpriv.args(["--pdeathsig", signal.0]);
     if is_root() {
         let id = NOBODY.to_string();
         setpriv.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
@@ -127,7 +134,7 @@ fn as_somebody(command: &str, signal: i32) -> Command {
 
 /// Runs a command to its end.
 fn finish(command: &str, arguments: &[&str]) {
-    let output = as_somebody(command, libc::SIGKILL).args(arguments).output().expect("setpriv is there");
+    let output = as_somebody(command, KILL).args(arguments).output().expect("setpriv is there");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -140,7 +147,7 @@ pub fn redis() -> Program {
     let place = Place::new("redis");
     let port = place.port.clone();
     let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "2000"];
-    Program::start(place, libc::SIGKILL, "redis-server", &arguments, answers)
+    Program::start(place, KILL, "redis-server", &arguments, answers)
 }
 
 /// PostgreSQL, user `postgres`, without a password, for up to 500 clients.
@@ -158,7 +165,7 @@ pub fn postgres() -> Program {
     let settings = ["max_connections=500", "fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories="];
     let mut arguments = vec!["-D", &data, "-p", &port];
     arguments.extend(settings.iter().flat_map(|setting| ["-c", setting]));
-    Program::start(place, libc::SIGQUIT, &program("postgres"), &arguments, |_| {
+    Program::start(place, QUIT, &program("postgres"), &arguments, |_| {
         Command::new(&is_ready).args(["-q", "-h", "127.0.0.1", "-p", &port]).status().expect("a program").success()
     })
 }
@@ -188,7 +195,7 @@ pub fn mariadb() -> Program {
         "--max-connections=500",
         "--innodb-flush-log-at-trx-commit=0",
     ];
-    Program::start(place, libc::SIGKILL, "mariadbd", &arguments, answers)
+    Program::start(place, KILL, "mariadbd", &arguments, answers)
 }
 
 /// memcached.
@@ -196,7 +203,7 @@ pub fn memcached() -> Program {
     let place = Place::new("memcached");
     let port = place.port.clone();
     let arguments = ["-l", "127.0.0.1", "-p", &port, "-U", "0", "-c", "2000", "-t", "1"];
-    Program::start(place, libc::SIGKILL, "memcached", &arguments, answers)
+    Program::start(place, KILL, "memcached", &arguments, answers)
 }
 
 /// mosquitto, an MQTT broker that lets in everybody.
@@ -205,14 +212,14 @@ pub fn mosquitto() -> Program {
     let settings = place.path("settings");
     let text = format!("listener {} 127.0.0.1\nallow_anonymous true\n", place.port);
     std::fs::write(&settings, text).expect("the directory is there");
-    Program::start(place, libc::SIGKILL, "mosquitto", &["-c", &settings], answers)
+    Program::start(place, KILL, "mosquitto", &["-c", &settings], answers)
 }
 
 /// An SMTP server by aiosmtpd, which answers to the text of a message with its subject.
 pub fn smtp() -> Program {
     let place = Place::new("smtp");
     let port = place.port.clone();
-    Program::start(place, libc::SIGKILL, PYTHON, &["-c", include_str!("smtp.py"), &port], answers)
+    Program::start(place, KILL, PYTHON, &["-c", include_str!("smtp.py"), &port], answers)
 }
 
 /// An FTP server by pyftpdlib, where everybody may read and write.
@@ -220,7 +227,7 @@ pub fn ftp() -> Program {
     let place = Place::new("ftp");
     let port = place.port.clone();
     let arguments = ["-m", "pyftpdlib", "-i", "127.0.0.1", "-p", &port, "-w", "-d", &place.path("")];
-    Program::start(place, libc::SIGKILL, PYTHON, &arguments, answers)
+    Program::start(place, KILL, PYTHON, &arguments, answers)
 }
 
 /// Debian's own: the packages of the servers are its.

@@ -1,7 +1,7 @@
 //! A relay between clients and a server, on one native thread, which holds back what the server says.
 //!
-//! As a *gate* it passes nothing to any client before so many have connected: all of them are then within a call at once. As
-//! a *limit* it passes so many bytes to each client, and then stays silent, or hangs up: the client is in the middle.
+//! As a *gate* it passes nothing to any client before so many have connected, or asked: all of them are then within a call at
+//! once. As a *limit* it passes so many bytes to each client, and then stays silent, or hangs up: the client is in the middle.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub struct Relay {
 #[derive(Debug, Default)]
 struct Seen {
     accepted: AtomicUsize,
+    asked: AtomicUsize,
     passed: AtomicUsize,
     at_the_limit: AtomicUsize,
     left: AtomicUsize,
@@ -36,6 +37,8 @@ struct Seen {
 #[derive(Clone, Copy)]
 struct Rules {
     gate: usize,
+    /// Counts those who have said something, not those who have connected.
+    asked: bool,
     limit: usize,
     hang_up: bool,
 }
@@ -43,17 +46,22 @@ struct Rules {
 impl Relay {
     /// Passes nothing from the server before `count` clients have connected.
     pub fn gate(server: SocketAddr, count: usize) -> Relay {
-        Relay::start(server, Rules { gate: count, limit: usize::MAX, hang_up: false })
+        Relay::start(server, Rules { gate: count, asked: false, limit: usize::MAX, hang_up: false })
+    }
+
+    /// Passes nothing from the server before `count` clients have sent something.
+    pub fn gate_of_asked(server: SocketAddr, count: usize) -> Relay {
+        Relay::start(server, Rules { gate: count, asked: true, limit: usize::MAX, hang_up: false })
     }
 
     /// Passes `limit` bytes from the server to each client, then nothing more.
     pub fn limit(server: SocketAddr, limit: usize) -> Relay {
-        Relay::start(server, Rules { gate: 0, limit, hang_up: false })
+        Relay::start(server, Rules { gate: 0, asked: false, limit, hang_up: false })
     }
 
     /// Passes `limit` bytes from the server to each client, then closes its connection.
     pub fn hang_up(server: SocketAddr, limit: usize) -> Relay {
-        Relay::start(server, Rules { gate: 0, limit, hang_up: true })
+        Relay::start(server, Rules { gate: 0, asked: false, limit, hang_up: true })
     }
 
     fn start(server: SocketAddr, rules: Rules) -> Relay {
@@ -123,6 +131,7 @@ struct Pair {
     server: TcpStream,
     up: Direction,
     down: Direction,
+    asked: bool,
     left: bool,
     at_the_limit: bool,
 }
@@ -186,7 +195,13 @@ impl Worker {
                 match token {
                     LISTENER => self.accept(),
                     WAKER => {}
-                    Token(number) => self.serve(number / 2),
+                    Token(number) => {
+                        let open = self.is_open();
+                        self.serve(number / 2);
+                        if !open && self.is_open() {
+                            self.serve_all();
+                        }
+                    }
                 }
             }
         }
@@ -201,35 +216,51 @@ impl Worker {
             self.poll.registry().register(&mut client, Token(2 * number), both).expect("it is a socket");
             self.poll.registry().register(&mut server, Token(2 * number + 1), both).expect("it is a socket");
             let (up, down) = <(Direction, Direction)>::default();
-            self.pairs.insert(number, Pair { client, server, up, down, left: false, at_the_limit: false });
-            let accepted = self.seen.accepted.fetch_add(1, Ordering::SeqCst) + 1;
+            self.pairs.insert(number, Pair { client, server, up, down, asked: false, left: false, at_the_limit: false });
+            let open = self.is_open();
+            self.seen.accepted.fetch_add(1, Ordering::SeqCst);
             self.serve(number);
-            if accepted == self.rules.gate {
-                let all: Vec<usize> = self.pairs.keys().copied().collect();
-                all.into_iter().for_each(|number| self.serve(number));
+            if !open && self.is_open() {
+                self.serve_all();
             }
         }
     }
 
+    fn is_open(&self) -> bool {
+        let come = if self.rules.asked { &self.seen.asked } else { &self.seen.accepted };
+        come.load(Ordering::SeqCst) >= self.rules.gate
+    }
+
+    fn serve_all(&mut self) {
+        let all: Vec<usize> = self.pairs.keys().copied().collect();
+        all.into_iter().for_each(|number| self.serve(number));
+    }
+
     fn serve(&mut self, number: usize) {
+        let open = self.is_open();
         let Some(pair) = self.pairs.get_mut(&number) else { return };
-        let open = self.seen.accepted.load(Ordering::SeqCst) >= self.rules.gate;
         let limit = if open { self.rules.limit } else { 0 };
         let up = pair.up.pass(&mut pair.client, &mut pair.server, usize::MAX);
         let down = pair.down.pass(&mut pair.server, &mut pair.client, limit);
         let broken = up.is_err() || down.is_err();
+        let at_the_limit = open && pair.down.passed >= limit;
+        let hangs_up = at_the_limit && self.rules.hang_up;
 
         self.seen.passed.fetch_add(down.unwrap_or(0), Ordering::SeqCst);
-        if (pair.up.ended || broken) && !pair.left {
+        if pair.up.passed > 0 && !pair.asked {
+            pair.asked = true;
+            self.seen.asked.fetch_add(1, Ordering::SeqCst);
+        }
+        if (pair.up.ended || broken || hangs_up) && !pair.left {
             pair.left = true;
             self.seen.left.fetch_add(1, Ordering::SeqCst);
         }
-        if open && pair.down.passed >= limit && !pair.at_the_limit {
+        if at_the_limit && !pair.at_the_limit {
             pair.at_the_limit = true;
             self.seen.at_the_limit.fetch_add(1, Ordering::SeqCst);
         }
         let done = pair.up.told && pair.down.told;
-        if broken || done || (pair.at_the_limit && self.rules.hang_up) {
+        if broken || done || hangs_up {
             self.pairs.remove(&number);
         }
     }
