@@ -24,8 +24,9 @@ const QUIT: Signal = ("QUIT", libc::SIGQUIT);
 pub struct Program {
     child: Child,
     address: SocketAddr,
-    directory: PathBuf,
     signal: Signal,
+    /// Removed after the server's end: a field is dropped after the whole.
+    _directory: Directory,
 }
 
 impl Program {
@@ -47,13 +48,13 @@ impl Program {
         arguments: &[&str],
         mut ready: impl FnMut(SocketAddr) -> bool,
     ) -> Program {
-        let log = place.directory.join("log");
+        let log = place.directory.0.join("log");
         let output = File::create(&log).expect("the directory is there");
         let mut command = as_somebody(command, signal);
-        command.args(arguments).current_dir(&place.directory);
+        command.args(arguments).current_dir(&place.directory.0);
         command.stdout(output.try_clone().expect("a descriptor")).stderr(output);
         let child = command.spawn().expect("setpriv is there");
-        let mut program = Program { child, address: place.address, directory: place.directory, signal };
+        let mut program = Program { child, address: place.address, signal, _directory: place.directory };
 
         let begun = Instant::now();
         while !ready(program.address) {
@@ -73,13 +74,22 @@ impl Drop for Program {
         // SAFETY: a child that was not waited for yet still has its number (kill(2)).
         unsafe { libc::kill(self.child.id().cast_signed(), self.signal.1) };
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Removes a directory with all that is in it when dropped.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 /// Where a server is going to be.
 struct Place {
-    directory: PathBuf,
+    directory: Directory,
     address: SocketAddr,
     port: String,
 }
@@ -94,11 +104,11 @@ impl Place {
             std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).expect("root may");
         }
         let port = free_port();
-        Place { directory, address: (Ipv4Addr::LOCALHOST, port).into(), port: port.to_string() }
+        Place { directory: Directory(directory), address: (Ipv4Addr::LOCALHOST, port).into(), port: port.to_string() }
     }
 
     fn path(&self, name: &str) -> String {
-        self.directory.join(name).to_str().expect("an ordinary name").to_owned()
+        self.directory.0.join(name).to_str().expect("an ordinary name").to_owned()
     }
 }
 
@@ -175,9 +185,9 @@ pub fn mariadb() -> Program {
     let place = Place::new("mariadb");
     let data = format!("--datadir={}", place.path("data"));
     finish("mariadb-install-db", &["--no-defaults", &data, "--skip-test-db"]);
-    std::fs::create_dir(place.directory.join("data/test")).expect("no other made it");
+    std::fs::create_dir(place.directory.0.join("data/test")).expect("no other made it");
     if is_root() {
-        std::os::unix::fs::chown(place.directory.join("data/test"), Some(NOBODY), Some(NOBODY)).expect("root may");
+        std::os::unix::fs::chown(place.directory.0.join("data/test"), Some(NOBODY), Some(NOBODY)).expect("root may");
     }
     let port = format!("--port={}", place.port);
     let socket = format!("--socket={}", place.path("socket"));
