@@ -76,7 +76,10 @@ const ENDS: &[End] = &[
 
 /// Kills the call when it has got all that it gets.
 #[cfg(not(feature = "control"))]
-fn killed<T: 'static, E: 'static>(relay: &Relay, call: impl FnOnce() -> Result<T, E> + 'static) -> Result<T, Option<E>> {
+fn killed<T: 'static, E: 'static>(
+    relay: &Relay,
+    call: impl FnOnce() -> Result<T, E> + 'static,
+) -> Result<T, Option<E>> {
     let call = greenroom::Builder::new().stack_size(crate::STACK).spawn(call).expect("memory for a stack");
     while relay.at_the_limit() == 0 && !call.is_finished() {
         greenroom::sleep(MS);

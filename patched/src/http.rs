@@ -70,7 +70,8 @@ impl HttpServer {
         let end = Arc::new(AtomicBool::new(false));
         let worker = Worker { poll, listener, config, answers: Answers::default(), peers: HashMap::new(), next: 0 };
         let seen = end.clone();
-        let thread = Some(thread::Builder::new().name("http".into()).spawn(move || worker.run(&seen)).expect("a thread"));
+        let thread =
+            Some(thread::Builder::new().name("http".into()).spawn(move || worker.run(&seen)).expect("a thread"));
         HttpServer { address, end, waker, thread }
     }
 
@@ -133,7 +134,9 @@ impl Answers {
     /// How long nothing becomes due by itself.
     fn timeout(&self) -> Option<Duration> {
         // The poller counts whole milliseconds, and early is as wrong as late.
-        self.late.peek().map(|Reverse((at, ..))| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        self.late
+            .peek()
+            .map(|Reverse((at, ..))| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
     fn take_due(&mut self) -> Vec<(usize, String)> {
@@ -165,7 +168,9 @@ impl Worker {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => accept(&self.poll, &self.listener, self.config.as_ref(), &mut self.peers, &mut self.next),
+                    LISTENER => {
+                        accept(&self.poll, &self.listener, self.config.as_ref(), &mut self.peers, &mut self.next)
+                    }
                     WAKER => {}
                     Token(number) => {
                         let Some(peer) = self.peers.get_mut(&number) else { continue };

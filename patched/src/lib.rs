@@ -18,6 +18,7 @@ pub use relay::Relay;
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -146,10 +147,7 @@ impl Stats {
 }
 
 /// Runs `body` for each number below `count`, all at once, and gives the results in order. Panics if one of them did.
-pub fn overlap<T: Send + 'static>(
-    count: usize,
-    body: impl Fn(usize) -> T + Send + Sync + 'static,
-) -> (Vec<T>, Stats) {
+pub fn overlap<T: Send + 'static>(count: usize, body: impl Fn(usize) -> T + Send + Sync + 'static) -> (Vec<T>, Stats) {
     let sampler = Sampler::start();
     let body = Arc::new(body);
     let (cpu, begun) = (cpu_time(), Instant::now());
@@ -193,6 +191,36 @@ impl Sampler {
         self.thread.join().expect("it only counts").saturating_sub(self.before + 1)
     }
 }
+
+/// Runs `body` for `3 * each` numbers at once: as tasks of this thread, as tasks of another, and on native threads.
+pub fn everywhere(each: usize, body: impl Fn(usize) + Send + Sync + Clone + 'static) {
+    let native: Vec<_> = (2 * each..3 * each)
+        .map(|i| {
+            let body = body.clone();
+            thread::spawn(move || body(i))
+        })
+        .collect();
+    let there = body.clone();
+    let other_hub = thread::spawn(move || overlap(each, move |i| there(each + i)).1);
+    overlap(each, body).1.on_one_thread(usize::MAX);
+    let joined = native.into_iter().map(thread::JoinHandle::join).collect::<Result<Vec<()>, _>>();
+    joined.unwrap_or_else(|payload| resume_unwind(payload));
+    other_hub.join().unwrap_or_else(|payload| resume_unwind(payload)).on_one_thread(usize::MAX);
+}
+
+/// The command that runs this test alone, in a child process, where [`is_child`] is true.
+pub fn child(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("it has a path"));
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
+    command
+}
+
+/// Whether this process is the child of that test.
+pub fn is_child(test: &str) -> bool {
+    std::env::var(CHILD).is_ok_and(|child| child == test)
+}
+
+const CHILD: &str = "GREENROOM_CHILD";
 
 /// How many native threads the process has.
 pub fn native_threads() -> usize {

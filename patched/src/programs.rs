@@ -156,7 +156,8 @@ fn answers(address: SocketAddr) -> bool {
 pub fn redis() -> Program {
     let place = Place::new("redis");
     let port = place.port.clone();
-    let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "2000"];
+    let arguments =
+        ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "2000"];
     Program::start(place, KILL, "redis-server", &arguments, answers)
 }
 

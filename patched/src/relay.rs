@@ -216,7 +216,8 @@ impl Worker {
             self.poll.registry().register(&mut client, Token(2 * number), both).expect("it is a socket");
             self.poll.registry().register(&mut server, Token(2 * number + 1), both).expect("it is a socket");
             let (up, down) = <(Direction, Direction)>::default();
-            self.pairs.insert(number, Pair { client, server, up, down, asked: false, left: false, at_the_limit: false });
+            self.pairs
+                .insert(number, Pair { client, server, up, down, asked: false, left: false, at_the_limit: false });
             let open = self.is_open();
             self.seen.accepted.fetch_add(1, Ordering::SeqCst);
             self.serve(number);

@@ -102,7 +102,8 @@ struct Connection(*mut pq_sys::PGconn);
 
 impl Connection {
     fn new(address: SocketAddr) -> Result<Connection, String> {
-        let to = format!("host={} port={} user=postgres sslmode=disable gssencmode=disable", address.ip(), address.port());
+        let to =
+            format!("host={} port={} user=postgres sslmode=disable gssencmode=disable", address.ip(), address.port());
         let to = CString::new(to).unwrap();
         // SAFETY: a C string.
         let connection = Connection(unsafe { pq_sys::PQconnectdb(to.as_ptr()) });
@@ -124,8 +125,9 @@ impl Connection {
         let values = [parameter.as_ptr()];
         let none = std::ptr::null();
         // SAFETY: an open connection, C strings, one parameter as text, and the result as text.
-        let result =
-            unsafe { pq_sys::PQexecParams(self.0, query.as_ptr(), 1, none, values.as_ptr(), none.cast(), none.cast(), 0) };
+        let result = unsafe {
+            pq_sys::PQexecParams(self.0, query.as_ptr(), 1, none, values.as_ptr(), none.cast(), none.cast(), 0)
+        };
         // SAFETY: a result, or null, which is taken for an error.
         let status = unsafe { pq_sys::PQresultStatus(result) };
         if status != pq_sys::ExecStatusType::PGRES_TUPLES_OK {

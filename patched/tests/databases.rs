@@ -42,7 +42,8 @@ fn redis_overlaps() {
             item.unwrap()
         });
         other.join().unwrap();
-        let right = |(i, [list, item]): (usize, &[String; 2])| *list == format!("list-{i}") && *item == format!("number-{i}");
+        let right =
+            |(i, [list, item]): (usize, &[String; 2])| *list == format!("list-{i}") && *item == format!("number-{i}");
         assert!(items.iter().enumerate().all(right));
         stats.on_one_thread(0);
     });
@@ -173,9 +174,11 @@ fn postgres_keeps_transactions_apart() {
     check(postgres, |server| {
         let address = server.address();
         let mut client = go(move || postgres_client(address).unwrap()).join();
-        go(move || client.batch_execute("create table sums (i int primary key, n int); insert into sums values (0, 0)"))
-            .join()
-            .unwrap();
+        go(move || {
+            client.batch_execute("create table sums (i int primary key, n int); insert into sums values (0, 0)")
+        })
+        .join()
+        .unwrap();
         let (_, stats) = overlap(40, move |_| {
             let mut client = postgres_client(address).unwrap();
             for _ in 0..5 {
