@@ -169,7 +169,7 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     LISTENER => {
-                        accept(&self.poll, &self.listener, self.config.as_ref(), &mut self.peers, &mut self.next)
+                        accept(&self.poll, &self.listener, self.config.as_ref(), &mut self.peers, &mut self.next);
                     }
                     WAKER => {}
                     Token(number) => {

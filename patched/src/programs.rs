@@ -133,6 +133,8 @@ fn is_root() -> bool {
 /// A command that gets `signal` when the thread that starts it ends, and is not root.
 fn as_somebody(command: &str, signal: Signal) -> Command {
     let mut setpriv = Command::new("setpriv");
+    // Some are root's only by their place.
+    setpriv.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin");
     setpriv.args(["--pdeathsig", signal.0]);
     if is_root() {
         let id = NOBODY.to_string();
