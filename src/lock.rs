@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::sys;
+
 /// A value that several threads look at, one at a time and briefly.
 pub(crate) struct Lock<T> {
     /// [`FREE`], or the holder's [`token`].
@@ -80,7 +82,7 @@ impl<T> Lock<T> {
             } else if tries <= SPINS_AND_YIELDS {
                 thread::yield_now();
             } else {
-                thread::sleep(SLEEP);
+                sys::nap(SLEEP);
             }
         }
     }

@@ -24,12 +24,13 @@ use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use crate::lock::{Guard, Lock};
 use crate::sys;
 use crate::waiter::{WaitQueue, Waiter};
 
@@ -53,7 +54,7 @@ pub(crate) struct Reactor {
 }
 
 /// The table of descriptor numbers, held while the process forks.
-pub(crate) struct Table(MutexGuard<'static, Vec<Number>>);
+pub(crate) struct Table(Guard<'static, Vec<Number>>);
 
 /// Holds the table, so that no other thread has it halfway through a change when the process forks.
 pub(crate) fn hold_table() -> Table {
@@ -352,10 +353,10 @@ struct Number {
     peers: Vec<Weak<dyn Peer>>,
 }
 
-static NUMBERS: Mutex<Vec<Number>> = Mutex::new(Vec::new());
+static NUMBERS: Lock<Vec<Number>> = Lock::new(Vec::new());
 
-fn numbers() -> MutexGuard<'static, Vec<Number>> {
-    NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+fn numbers() -> Guard<'static, Vec<Number>> {
+    NUMBERS.lock()
 }
 
 fn number(numbers: &mut Vec<Number>, fd: RawFd) -> &mut Number {

@@ -351,8 +351,12 @@ fn crossbeam_selects() {
                 go(move || {
                     loop {
                         select! {
-                            recv(some_numbers) -> number => _ = seen.0.fetch_add(number.unwrap(), Ordering::Relaxed),
-                            recv(some_words) -> word => _ = seen.1.fetch_add(word.unwrap().len(), Ordering::Relaxed),
+                            recv(some_numbers) -> number => {
+                                seen.0.fetch_add(number.unwrap(), Ordering::Relaxed);
+                            }
+                            recv(some_words) -> word => {
+                                seen.1.fetch_add(word.unwrap().len(), Ordering::Relaxed);
+                            }
                             recv(ended) -> _ => return,
                         }
                     }

@@ -98,6 +98,9 @@ pub(crate) struct Hub {
     root_task: AnyTask,
     blocks: Blocks,
     shared: Arc<Shared>,
+    /// What patched symbols keep for this thread.
+    #[cfg(feature = "monkey")]
+    foreign: std::cell::OnceCell<Box<dyn Any>>,
     inbox: RefCell<Vec<Message>>,
 }
 
@@ -193,6 +196,8 @@ impl Hub {
             root_task,
             blocks,
             shared,
+            #[cfg(feature = "monkey")]
+            foreign: std::cell::OnceCell::new(),
             inbox: RefCell::default(),
         })
     }
@@ -430,7 +435,37 @@ impl Hub {
         !self.held.get()
     }
 
+    /// The hub of a caller who can be parked in place of his thread: on a task's stack, or on a root that has tasks.
+    #[cfg(feature = "monkey")]
+    #[inline(always)]
+    pub(crate) fn of_caller() -> Option<&'static Hub> {
+        let hub = Hub::get()?;
+        (hub.can_switch() && (hub.current() != hub.root || hub.has_tasks())).then_some(hub)
+    }
+
+    /// A place for what patched symbols keep for this thread.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn foreign(&self) -> &std::cell::OnceCell<Box<dyn Any>> {
+        &self.foreign
+    }
+
+    /// False also while the list of tasks is being changed.
+    #[cfg(feature = "monkey")]
+    fn has_tasks(&self) -> bool {
+        self.tasks.try_borrow().is_ok_and(|tasks| !tasks.is_empty())
+    }
+
+    /// Makes a call that does not wait: patched symbols are not to look at it.
+    #[inline(always)]
+    pub(crate) fn bare<R>(&self, call: impl FnOnce() -> R) -> R {
+        #[cfg(feature = "monkey")]
+        return self.hold(call);
+        #[cfg(not(feature = "monkey"))]
+        call()
+    }
+
     /// Runs `f`, in which nothing may switch.
+    #[inline]
     fn hold<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Release<'a>(&'a Cell<bool>, bool);
         impl Drop for Release<'_> {
@@ -600,7 +635,7 @@ impl Hub {
             }
             let Some(task) = self.ready.pop() else {
                 self.current.set(self.root);
-                self.wait_for_work();
+                self.hold(|| self.wait_for_work());
                 continue;
             };
             self.credit.set(CREDIT);
@@ -622,6 +657,10 @@ impl Hub {
     #[cold]
     fn tick(&self) {
         self.current.set(self.root);
+        self.hold(|| self.look_around());
+    }
+
+    fn look_around(&self) {
         let now = clock::now();
         let elapsed = now.saturating_duration_since(self.last_poll.get());
         let interval = self.interval.get();

@@ -26,11 +26,12 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::hub::{Hub, Outcome, Reason, Sleeper, Tell};
+use crate::lock::{Guard, Lock};
 use crate::reactor::{self, Entry, Side};
 use crate::sys;
 use crate::waiter::{Clause, End, Waiter};
@@ -60,6 +61,9 @@ pub(crate) struct Source<S: AsFd> {
     generation: u32,
     /// The descriptor's life began outside: whether the poller knows it has to be asked, once.
     unverified: AtomicBool,
+    /// The descriptor is no longer to be touched.
+    #[cfg(feature = "monkey")]
+    disowned: bool,
     mode: Arc<Mode>,
 }
 
@@ -191,10 +195,10 @@ impl Mode {
 
 /// The modes of open files whose `O_NONBLOCK` is ours. Another handle to such a file, come by way of a bare duplicate, must
 /// not take the flag for the user's: it shares the mode.
-static UNDERNEATH: Mutex<Vec<(sys::FileId, Weak<Mode>)>> = Mutex::new(Vec::new());
+static UNDERNEATH: Lock<Vec<(sys::FileId, Weak<Mode>)>> = Lock::new(Vec::new());
 
-fn underneath() -> MutexGuard<'static, Vec<(sys::FileId, Weak<Mode>)>> {
-    UNDERNEATH.lock().unwrap_or_else(PoisonError::into_inner)
+fn underneath() -> Guard<'static, Vec<(sys::FileId, Weak<Mode>)>> {
+    UNDERNEATH.lock()
 }
 
 impl<S: AsFd> Source<S> {
@@ -226,7 +230,14 @@ impl<S: AsFd> Source<S> {
 
     fn wrap(inner: S, generation: u32, unverified: bool, mode: Arc<Mode>) -> Source<S> {
         mode.handles.fetch_add(1, Ordering::Relaxed);
-        Source { inner: ManuallyDrop::new(inner), generation, unverified: AtomicBool::new(unverified), mode }
+        Source {
+            inner: ManuallyDrop::new(inner),
+            generation,
+            unverified: AtomicBool::new(unverified),
+            #[cfg(feature = "monkey")]
+            disowned: false,
+            mode,
+        }
     }
 
     /// Counts this handle off. The last one puts `O_NONBLOCK` back to what the user set, for whoever else has the open file.
@@ -322,7 +333,7 @@ impl<S: AsFd> Source<S> {
             }
         }
         loop {
-            let result = call(&self.inner);
+            let result = hub.bare(|| call(&self.inner));
             match &result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -536,13 +547,29 @@ impl<S: AsFd> Source<S> {
         self.mode.nonblocking.store(NO, Ordering::Relaxed);
     }
 
-    fn is_nonblocking(&self) -> bool {
+    pub(crate) fn is_nonblocking(&self) -> bool {
         let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
         if known == UNKNOWN {
             known = if sys::is_nonblocking(self.inner.as_fd()).unwrap_or(false) { YES } else { NO };
             self.mode.nonblocking.store(known, Ordering::Relaxed);
         }
         known == YES
+    }
+
+    /// Somebody may have changed the open file's flags or its timeouts: they are asked for again when they next matter.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn forget_mode(&self) {
+        if !self.mode.underneath.load(Ordering::Relaxed) {
+            self.mode.nonblocking.store(UNKNOWN, Ordering::Relaxed);
+        }
+        self.mode.read_timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
+        self.mode.write_timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
+    }
+
+    /// The number may be another file's by now: when this is dropped the descriptor is left alone.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn disown(&mut self) {
+        self.disowned = true;
     }
 
     /// Notes a timeout that the caller has set on the kernel's socket.
@@ -581,6 +608,12 @@ impl<S: AsFd> Source<S> {
 
 impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
+        #[cfg(feature = "monkey")]
+        if self.disowned {
+            self.mode.handles.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: dropped once, here.
+            return unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
         reactor::release(self.fd());
         self.leave_mode();
         // SAFETY: dropped once, here.

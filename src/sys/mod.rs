@@ -77,6 +77,20 @@ pub(crate) fn forget_workers() {
     WORKERS_PROCESS.store(0, Ordering::SeqCst);
 }
 
+/// Has the native thread sleep, for a second at most. No patched call: the caller may be where nothing may switch.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn nap(time: Duration) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+    // SAFETY: a time that is alive for the call; what is left of it is not asked for.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, std::ptr::null_mut::<libc::timespec>()) };
+}
+
+/// Has the native thread sleep.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn nap(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Whether this thread is the process's only one, but for idle workers. No, where the system does not tell.
 pub(crate) fn is_only_thread() -> bool {
     let before = IDLE_WORKERS.load(Ordering::SeqCst);
@@ -234,6 +248,16 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> io::Result<(FileId, FileKind)> {
     };
     #[allow(clippy::unnecessary_cast, reason = "the fields have other types elsewhere")]
     Ok(((stat.st_dev as u64, stat.st_ino as u64), kind))
+}
+
+/// Which type of socket a descriptor is (`SO_TYPE`); `None` if it is none.
+#[cfg(feature = "monkey")]
+pub(crate) fn socket_type(fd: RawFd) -> Option<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = libc::socklen_t::try_from(size_of_val(&value)).expect("an int is small");
+    // SAFETY: the value and its length are alive for the call, and the length is the value's.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut value).cast(), &raw mut len) };
+    (got == 0).then_some(value)
 }
 
 /// Has `f` called when the process exits, by a return from `main` or by `exit(3)`. It must not unwind.
