@@ -340,7 +340,7 @@ fn channels_of_crossbeam_deliver_all() {
 fn crossbeam_selects() {
     test(|| {
         let (numbers, some_numbers) = bounded(0);
-        let (words, some_words) = bounded(0);
+        let (words, some_words) = bounded::<&str>(0);
         let (end, ended) = bounded::<()>(0);
         let count = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
         let seen = count.clone();

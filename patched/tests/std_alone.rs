@@ -496,7 +496,7 @@ fn whoever_is_killed_in_a_call_of_std_ends() {
                     assert!(!matches!(ended, Err(greenroom::JoinError::Panicked(_))), "{name}: {ended:?}");
                 }
                 let timed = greenroom::spawn(move || greenroom::timeout(20 * MS, call));
-                drop(timed.join().unwrap());
+                let _either = timed.join().unwrap();
             }
             until("all are gone", || greenroom::testing::live_tasks() == 0);
         },
