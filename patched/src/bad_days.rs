@@ -20,6 +20,7 @@ where
     let address = relay.address();
     let whole = call.clone();
     go(move || whole(address)).join().expect("the server answers");
+    until("the connection is closed", || relay.accepted() > 0 && relay.left() == relay.accepted());
     let total = relay.passed();
     drop(relay);
 
