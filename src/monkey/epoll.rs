@@ -5,7 +5,7 @@
 
 use libc::{c_int, epoll_event, pollfd, sigset_t, timespec};
 
-use super::poll::{NO_TIME, find, millis, time_of};
+use super::poll::{self, NO_TIME, find, millis, time_of};
 use super::symbol::interpose;
 use crate::hub::Hub;
 
@@ -93,6 +93,19 @@ unsafe fn epoll_epoll_pwait2(
             unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) }
         },
     )
+}
+
+/// With no time to wait epoll does not look at signals, as poll does: -1 and `EINTR` if a handler has run, else 0.
+///
+/// # Safety
+///
+/// Null or a mask.
+unsafe fn let_signals_in(mask: *const sigset_t) -> c_int {
+    if mask.is_null() {
+        return 0;
+    }
+    // SAFETY: no descriptors, a time, and a mask.
+    unsafe { poll::original::ppoll(std::ptr::null_mut(), 0, &raw const NO_TIME, mask) }
 }
 
 fn entry(epoll: c_int) -> Vec<pollfd> {
