@@ -63,7 +63,9 @@ unsafe fn epoll_epoll_pwait(
         set,
         || {
             // SAFETY: passed on to the caller.
-            unsafe { original::epoll_pwait(epoll, events, room, 0, mask) }
+            let found = unsafe { original::epoll_pwait(epoll, events, room, 0, mask) };
+            // SAFETY: passed on to the caller.
+            if found == 0 { unsafe { let_signals_in(mask) } } else { found }
         },
     )
 }
@@ -90,7 +92,9 @@ unsafe fn epoll_epoll_pwait2(
         set,
         || {
             // SAFETY: passed on to the caller.
-            unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) }
+            let found = unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) };
+            // SAFETY: passed on to the caller.
+            if found == 0 { unsafe { let_signals_in(mask) } } else { found }
         },
     )
 }
