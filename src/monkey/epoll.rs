@@ -5,7 +5,7 @@
 
 use libc::{c_int, epoll_event, pollfd, sigset_t, timespec};
 
-use super::poll::{NO_TIME, find, millis, time_of};
+use super::poll::{self, NO_TIME, find, millis, time_of};
 use super::symbol::interpose;
 use crate::hub::Hub;
 
@@ -63,7 +63,9 @@ unsafe fn epoll_epoll_pwait(
         set,
         || {
             // SAFETY: passed on to the caller.
-            unsafe { original::epoll_pwait(epoll, events, room, 0, mask) }
+            let found = unsafe { original::epoll_pwait(epoll, events, room, 0, mask) };
+            // SAFETY: passed on to the caller.
+            if found == 0 { unsafe { let_signals_in(mask) } } else { found }
         },
     )
 }
@@ -90,9 +92,24 @@ unsafe fn epoll_epoll_pwait2(
         set,
         || {
             // SAFETY: passed on to the caller.
-            unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) }
+            let found = unsafe { original::epoll_pwait2(epoll, events, room, &raw const NO_TIME, mask) };
+            // SAFETY: passed on to the caller.
+            if found == 0 { unsafe { let_signals_in(mask) } } else { found }
         },
     )
+}
+
+/// With no time to wait epoll does not look at signals, as poll does: -1 and `EINTR` if a handler has run, else 0.
+///
+/// # Safety
+///
+/// Null or a mask.
+unsafe fn let_signals_in(mask: *const sigset_t) -> c_int {
+    if mask.is_null() {
+        return 0;
+    }
+    // SAFETY: no descriptors, a time, and a mask.
+    unsafe { poll::original::ppoll(std::ptr::null_mut(), 0, &raw const NO_TIME, mask) }
 }
 
 fn entry(epoll: c_int) -> Vec<pollfd> {
