@@ -6,7 +6,7 @@ use std::{ptr, slice};
 use libc::{c_int, c_uint, iovec, mmsghdr, msghdr, size_t, ssize_t, timespec};
 
 use super::descriptor::{self, Kind};
-use super::gate::{enclosed, report};
+use super::gate::{enclosed, errno, report};
 use super::socket::{at_once, receive, transmit};
 use super::symbol::interpose;
 use crate::clock;
@@ -133,8 +133,10 @@ unsafe fn socket_recvmmsg(
         let call = || {
             let rest = messages.wrapping_add(got as usize);
             // SAFETY: passed on to the caller; the time-out is looked at here.
-            let n = unsafe { original::recvmmsg(fd, rest, count - got, flags | libc::MSG_DONTWAIT, ptr::null_mut()) };
-            n as ssize_t
+            let call = |flags| unsafe { original::recvmmsg(fd, rest, count - got, flags, ptr::null_mut()) };
+            let n = call(flags | libc::MSG_DONTWAIT);
+            let ended = n < 0 && errno() == libc::EAGAIN && known.is_ended();
+            (if ended { call(flags) } else { n }) as ssize_t
         };
         match known.perform_part(hub, Direction::Read, &mut deadline, call, |_| Left::Maybe) {
             Ok(n) => got += n as c_uint,

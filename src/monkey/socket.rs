@@ -3,6 +3,7 @@
 //! Each says for itself, by `MSG_DONTWAIT`, that it would rather fail than wait: no flag of the open file is touched.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
@@ -201,7 +202,10 @@ pub(super) fn receive_from(
     loop {
         let is_short = |n: &ssize_t| *n > 0 && (*n as size_t) < asked().saturating_sub(got);
         let left = |n: &ssize_t| if even && is_short(n) { Left::Nothing } else { Left::Maybe };
-        let call = || call(got, flags | libc::MSG_DONTWAIT);
+        let call = || {
+            let n = call(got, flags | libc::MSG_DONTWAIT);
+            if n < 0 && errno() == libc::EAGAIN && known.is_ended() { call(got, flags) } else { n }
+        };
         match known.perform_part(hub, Direction::Read, &mut deadline, call, left) {
             Ok(n) if whole && is_short(&n) => got += n as size_t,
             Ok(n) => return got as ssize_t + n,
@@ -319,6 +323,16 @@ pub(super) fn at_once(hub: &'static Hub, call: impl FnOnce() -> ssize_t) -> ssiz
 impl Known {
     pub(super) fn is_socket(&self) -> bool {
         matches!(self.kind, Kind::Stream | Kind::Message)
+    }
+
+    /// Whether there is nothing to wait for, although a call that does not wait fails for that: datagrams after `shutdown`. Then one
+    /// that may wait does not. Leaves `errno` as `EAGAIN`.
+    pub(super) fn is_ended(&self) -> bool {
+        let ended = self.kind == Kind::Message
+            && !self.source.is_nonblocking()
+            && sys::is_read_shut_down(self.source.get().as_fd()).unwrap_or(false);
+        set_errno(libc::EAGAIN);
+        ended
     }
 
     /// Makes a call that does not wait, and waits where it would; `left` as in [`Source::perform`](crate::io::Source::perform).
