@@ -17,6 +17,7 @@ use libc::c_int;
 
 use crate::hub::Hub;
 use crate::io::Source;
+use crate::lock::steady;
 use crate::reactor;
 use crate::sys;
 
@@ -100,6 +101,7 @@ impl Table {
         let kind = kind_of(fd)?;
         let source = Source::from_outside(Fd(fd));
         let known = Rc::new(Known { kind, source, age, changes: changes.into() });
+        let _steady = steady();
         let mut table = self.0.try_borrow_mut().ok()?;
         if table.len() <= index {
             table.resize_with(index + 1, || None);
