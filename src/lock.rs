@@ -17,6 +17,7 @@ use std::hint;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread;
 use std::time::Duration;
 
@@ -54,6 +55,13 @@ pub(crate) fn steady() -> Steady {
     #[cfg(feature = "monkey")]
     STEADY.set(STEADY.get() + 1);
     Steady(PhantomData)
+}
+
+/// Runs `f` with a [`Steady`].
+#[inline(always)]
+pub(crate) fn steadily<R>(f: impl FnOnce() -> R) -> R {
+    let _steady = steady();
+    f()
 }
 
 #[cfg(feature = "monkey")]
@@ -132,6 +140,53 @@ fn nap() {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn nap() {
     thread::sleep(SLEEP);
+}
+
+/// A mutex of std's that is held for longer than a [`Lock`] may be, across system calls say; its holder is not switched away either, so
+/// that who waits for it by stopping his thread never waits for a task of that thread.
+#[derive(Debug, Default)]
+pub(crate) struct Slow<T>(Mutex<T>);
+
+/// The mutex, held.
+pub(crate) struct SlowGuard<'a, T> {
+    /// First, so that it is given back under the other.
+    guard: MutexGuard<'a, T>,
+    steady: Steady,
+}
+
+impl<T> Slow<T> {
+    pub(crate) const fn new(value: T) -> Slow<T> {
+        Slow(Mutex::new(value))
+    }
+
+    /// Stops the thread until it has it. Nothing that runs under it leaves the value half changed, so poison says nothing.
+    pub(crate) fn lock(&self) -> SlowGuard<'_, T> {
+        let steady = steady();
+        SlowGuard { guard: self.0.lock().unwrap_or_else(PoisonError::into_inner), steady }
+    }
+}
+
+impl<'a, T> SlowGuard<'a, T> {
+    /// Waits for a condition, on a native thread that has no hub to keep waiting.
+    pub(crate) fn wait_timeout(self, condition: &Condvar, limit: Duration) -> (SlowGuard<'a, T>, WaitTimeoutResult) {
+        let SlowGuard { guard, steady } = self;
+        let (guard, ended) = condition.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+        (SlowGuard { guard, steady }, ended)
+    }
+}
+
+impl<T> Deref for SlowGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for SlowGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
 }
 
 /// The lock, held. Gives it back when dropped.

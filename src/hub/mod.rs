@@ -455,7 +455,8 @@ impl Hub {
     #[inline(always)]
     pub(crate) fn of_caller() -> Option<&'static Hub> {
         let hub = Hub::get()?;
-        (hub.can_switch() && (hub.current() != hub.root || hub.has_tasks())).then_some(hub)
+        let is_one = hub.can_switch() && !crate::lock::is_steady() && (hub.current() != hub.root || hub.has_tasks());
+        is_one.then_some(hub)
     }
 
     /// Whether nothing of the crate's is half changed by the running task, so that a lock which it has to wait for may be

@@ -116,6 +116,20 @@ fn acquire(
     if has_own(mutex) {
         return native();
     }
+    // An allocator's is held by a native thread, for a moment; one that has to be given the processor first, at times. Nobody is to be
+    // switched away in there if that can be helped: he may have other locks.
+    if is_held_natively(mutex) {
+        for _ in 0..PATIENCE {
+            std::thread::yield_now();
+            match attempt() {
+                libc::EBUSY => {}
+                other => return other,
+            }
+            if !is_held_natively(mutex) {
+                break;
+            }
+        }
+    }
     let key = Key { address: mutex.addr(), kind: Kind::Mutex };
     insist(hub, key, is_apart(mutex), until, attempt, native)
 }
@@ -163,6 +177,8 @@ pub(super) fn insist(
 }
 
 const SPINS: u32 = 100;
+/// How often other native threads get the processor before the task parks.
+const PATIENCE: u32 = 32;
 
 /// What is given back behind our back is looked at so often.
 const SHORTEST: Duration = Duration::from_micros(50);
@@ -191,6 +207,16 @@ fn is_apart(mutex: *mut pthread_mutex_t) -> bool {
 fn has_own(mutex: *mut pthread_mutex_t) -> bool {
     word(mutex, KIND) & TYPE == libc::PTHREAD_MUTEX_ERRORCHECK && word(mutex, OWNER) == owner_number()
 }
+
+/// Whether it is a thread that has it, or a task without thread-locals of its own, but none of this thread.
+fn is_held_natively(mutex: *mut pthread_mutex_t) -> bool {
+    let owner = word(mutex, OWNER);
+    // SAFETY: no precondition.
+    (1..=GREATEST_THREAD).contains(&owner) && owner != unsafe { libc::gettid() }
+}
+
+/// The kernel numbers threads up to this one; tasks with thread-locals of their own have greater ones.
+const GREATEST_THREAD: c_int = 1 << 22;
 
 /// What the C library takes for the caller's number in the kernel: what it writes into a mutex. A task with thread-locals of its
 /// own has another one than the kernel says.

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use crate::hub::{Hub, Outcome, Reason, Wakes};
 use crate::line::{self, List, Place};
-use crate::lock::Lock;
+use crate::lock::{Lock, steadily, steady};
 use crate::task::{Task, TaskId, current};
 use crate::waiter::{Clause, End, WaitQueue};
 
@@ -252,6 +252,7 @@ impl Drop for Coming {
 impl Slot {
     /// Makes a task a member, until it ends or is discarded. One that has ended, or is a member already, takes no slot.
     pub(super) fn enroll(mut self, task: &Task) {
+        let _steady = steady();
         if task.is_finished() || self.crew.contains(task) {
             return;
         }
@@ -264,7 +265,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let member = self.member.and_then(|id| self.crew.members.borrow_mut().remove(&id));
+        let member = self.member.and_then(|id| steadily(|| self.crew.members.borrow_mut().remove(&id)));
         let mut wakes = Wakes::new();
         self.crew.give_back(&mut self.crew.slots.lock(), &mut wakes);
         drop(member);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::events::Events;
 use super::look::{Bell, find};
-use crate::lock::Lock;
+use crate::lock::{Lock, steadily};
 use crate::sys::{self, EpollEvent};
 
 /// An epoll descriptor, as Python's `select.epoll`: level-triggered, edge-triggered ([`EPOLLET`](super::EPOLLET)), one-shot
@@ -186,7 +186,7 @@ fn take(bell: &Bell, most: usize, timeout: Option<Duration>) -> io::Result<Optio
         Ok((!found.is_empty()).then(|| events.collect()))
     };
     // In the thread's last destructors there is no such thing any more.
-    FOUND.try_with(|found| take(&mut found.borrow_mut())).unwrap_or_else(|_| take(&mut Vec::new()))
+    FOUND.try_with(|found| steadily(|| take(&mut found.borrow_mut()))).unwrap_or_else(|_| take(&mut Vec::new()))
 }
 
 /// Takes over an epoll descriptor that was made elsewhere, with what is registered there. Who registered something may have given it

@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use crate::lock::{Guard, Lock, steady};
+use crate::lock::{Guard, Lock, steadily, steady};
 
 mod keys;
 mod layout;
@@ -84,7 +84,7 @@ pub(crate) fn on_root<R>(f: impl FnOnce() -> R) -> R {
     match unsafe { CURRENT.get().as_ref() } {
         // SAFETY: the thread's own, which waits for the hub's next turn.
         Some(record) => unsafe { visit(record.root.get(), f) },
-        None => f(),
+        None => steadily(f),
     }
 }
 
