@@ -67,7 +67,8 @@ pub(crate) struct Source<S: AsFd> {
     mode: Arc<Mode>,
 }
 
-/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), and pipes.
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), pipes, files, the streams of
+/// children, and pollers of the system.
 pub trait Pollable {
     #[doc(hidden)]
     fn awaited(&self) -> Awaited<'_>;
