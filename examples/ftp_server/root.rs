@@ -25,6 +25,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 /// Names of uploads under way begin so. For clients there are no such names.
 const HIDDEN: &[u8] = b".ftp_server-upload-";
 
+/// What is opened may turn out to be a fifo, whose other side never comes, or a terminal.
+const OPENED_CAREFULLY: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY);
+
 /// Where something is, or would be: names from the root down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place(Vec<Vec<u8>>);
@@ -133,14 +136,14 @@ impl Root {
 
     /// Opens a file to be read.
     pub(crate) fn read(&self, place: &Place) -> io::Result<File> {
-        self.run(place, |root, place| root.find(&place, OFlag::O_RDONLY | OFlag::O_NONBLOCK).and_then(plain_file))
+        self.run(place, |root, place| root.find(&place, OFlag::O_RDONLY | OPENED_CAREFULLY).and_then(plain_file))
     }
 
     /// Opens a file to be written in place; makes it, if that is asked.
     pub(crate) fn write(&self, place: &Place, create: bool) -> io::Result<File> {
         self.run(place, move |root, place| {
             let flags = if create { OFlag::O_CREAT } else { OFlag::empty() };
-            plain_file(root.find(&place, flags | OFlag::O_WRONLY | OFlag::O_NONBLOCK)?)
+            plain_file(root.find(&place, flags | OFlag::O_WRONLY | OPENED_CAREFULLY)?)
         })
     }
 
@@ -242,7 +245,7 @@ impl Root {
     /// Opens what is at a place beneath the root.
     fn find(&self, place: &Place, flags: OFlag) -> io::Result<OwnedFd> {
         let path = if place.0.is_empty() { b".".to_vec() } else { place.0.join(&b'/') };
-        let how = beneath(flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY);
+        let how = beneath(flags | OFlag::O_CLOEXEC);
         let mut tries = 0;
         loop {
             match openat2(&*self.0, &path[..], how) {
