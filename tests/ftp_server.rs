@@ -242,8 +242,9 @@ fn names(directory: impl AsRef<Path>) -> Vec<String> {
 }
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
 }
 
 #[track_caller]
@@ -300,7 +301,8 @@ fn curl_moves_files_both_ways() {
     curl(&["--quote", "DELE half", "--quote", "RNFR again", "--quote", "RNTO b", "--output", &got, &server.url("")]);
     assert_eq!(names(&dir.0), ["a", "b"]);
     dir.write("text", b"one\ntwo\n");
-    assert_eq!(curl(&["--use-ascii", &server.url("text")]), "one\r\ntwo\r\n");
+    // curl takes the CRs out again.
+    assert_eq!(curl(&["--use-ascii", &server.url("text")]), "one\ntwo\n");
 
     let missing = Command::new("curl").args(["--silent", &server.url("nothing")]).status().unwrap();
     assert_eq!(missing.code(), Some(78), "curl's code for a file that is not there");
@@ -886,6 +888,23 @@ fn an_abort_comes_through_in_the_midst_of_a_transfer() {
         assert_eq!(names(&dir.0), ["large", "old"]);
         assert_eq!(fs::read(dir.path("old")).unwrap(), b"old");
     }
+    // The name that it has meanwhile is nobody's, even if it is known.
+    let data = client.begins("STOR new", &[7; 1000]);
+    let hidden = names(&dir.0).swap_remove(0);
+    assert!(hidden.starts_with('.'), "{hidden}");
+    let mut other = server.login();
+    for (command, code) in [("RETR", 550), ("DELE", 550), ("RNFR", 550), ("MKD", 550), ("MLST", 550), ("CWD", 550)] {
+        other.says(&format!("{command} {hidden}"), code);
+    }
+    other.says("RNFR old", 350);
+    other.says(&format!("RNTO {hidden}"), 553);
+    let others_data = other.passive();
+    other.says(&format!("STOR {hidden}"), 553);
+    other.says(&format!("APPE {hidden}"), 553);
+    drop((data, others_data));
+    client.hears(226);
+    client.says("DELE new", 250);
+
     // What else is said meanwhile waits for its turn, and a QUIT for the end.
     let mut data = client.begins("STOR new", b"1234");
     client.send("NOOP\r\nSIZE new\r\nQUIT\r\n");
@@ -898,8 +917,20 @@ fn an_abort_comes_through_in_the_midst_of_a_transfer() {
     client.hears(221);
     client.hears_the_end();
 
-    // An ABOR that comes together with the command; and one before the data connection is there.
+    // One that may be too late: it is answered once, too, and the client knows what became of the transfer.
     let mut client = server.login();
+    for _ in 0..100 {
+        let mut data = client.passive();
+        client.says("RETR old", 150);
+        data.read_to_end(&mut Vec::new()).unwrap();
+        client.send("ABOR\r\nNOOP\r\n");
+        let mut line = String::new();
+        client.control.read_line(&mut line).unwrap();
+        assert!(line.starts_with("226 ") || line.starts_with("426 "), "{line}");
+        client.hears(226);
+        client.hears(200);
+    }
+    // One that comes together with the command; and one before the data connection is there.
     let _data = client.passive();
     client.send("RETR large\r\nABOR\r\nNOOP\r\n");
     for code in [150, 426, 226, 200] {

@@ -94,6 +94,11 @@ impl Control {
         self.waiting.remove(place)
     }
 
+    /// Puts a line before all that wait.
+    pub(crate) fn put_back(&mut self, line: Line) {
+        self.waiting.push_front(line);
+    }
+
     /// Whether the client has hung up without a last word. A client that dies closes its data connection as if all were sent, so
     /// this is how to tell; its control connection, the older one, is closed first.
     pub(crate) fn is_gone(&self) -> bool {

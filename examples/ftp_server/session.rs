@@ -3,8 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::TryLockError;
-use std::io::Seek;
-use std::io::{self, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -540,7 +539,9 @@ impl Session<'_> {
                     cut = Some(Ended::Aborted);
                 } else if self.control.take(|line| is_command(line, &Command::Stat(None))).is_some() {
                     let text = format!("{} bytes have gone over the data connection", moved.get());
-                    self.control.reply(&Reply::new(211, text))?;
+                    if self.control.reply(&Reply::new(211, text)).is_err() {
+                        cut = Some(Ended::Gone);
+                    }
                 } else if !self.control.listens() {
                     select! { join(&transfer) => {} }
                 } else {
@@ -558,11 +559,15 @@ impl Session<'_> {
                 transfer.kill();
             }
             Ok(match (transfer.join(), cut) {
-                // It came too late for one that was done.
-                (Ok(Ok(())), Some(Ended::Aborted) | None) => Ended::Done,
+                (Ok(Ok(())), Some(Ended::Aborted)) => {
+                    // It came too late, and is answered in its turn.
+                    self.control.put_back(Line::Whole(b"ABOR".into()));
+                    Ended::Done
+                }
                 (_, Some(cut)) => cut,
+                (Ok(Ok(())), None) => Ended::Done,
                 (Ok(Err(failure)), None) => Ended::Failed(failure),
-                (Err(_), None) => Ended::Aborted,
+                (Err(_killed), None) => Ended::Aborted,
             })
         })
     }
