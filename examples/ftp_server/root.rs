@@ -147,9 +147,9 @@ impl Root {
         })
     }
 
-    /// Begins to write what shall be a file once it is whole.
+    /// Begins to write what shall be a file once it is whole. It is not left half begun.
     pub(crate) fn upload(&self, place: &Place) -> io::Result<Upload> {
-        self.run(place, |root, place| {
+        let begin = |root: &Root, place: Place| {
             let (directory, name) = place.split()?;
             let directory = root.find(&directory, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
             // Found out before the bytes come, rather than after.
@@ -161,7 +161,8 @@ impl Root {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
             let file = openat2(&directory, &hidden[..], beneath(flags))?;
             Ok(Upload { file: NativeFile::from(file).into(), directory, hidden, name: name.to_owned(), renamed: false })
-        })
+        };
+        shield(|| self.run(place, begin))
     }
 
     /// What is in a directory, by name. A link counts as what it leads to, and is left out if that is nothing beneath the root.
@@ -298,13 +299,14 @@ impl Upload {
     /// Gives the file its name, in place of whatever had it.
     pub(crate) fn finish(self) -> io::Result<()> {
         let mut upload = self;
-        offload(move || {
+        let rename = move || {
             // All of it: what is left when the job is done removes the hidden name, or not.
             let upload = &mut upload;
             renameat(&upload.directory, &upload.hidden[..], &upload.directory, &upload.name[..])?;
             upload.renamed = true;
             Ok(())
-        })
+        };
+        shield(|| offload(rename))
     }
 
     /// Removes it; returns when it is gone, whatever else is going on.

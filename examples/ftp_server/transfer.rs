@@ -3,6 +3,9 @@
 //! A file is sent by sendfile(2), without a copy in this program. The call may wait for the disk, so it is made on a native thread; it never
 //! waits for the client, for the connection is in non-blocking mode: when that is full, the thread is given back and the task parks
 //! until there is room. So a client who reads slowly holds a task, and nothing else.
+//!
+//! Through this program's memory a GiB costs 0.37 s of CPU, this way 0.10 (a file in memory, on loopback; 2026-11, a VM). The bench `ftp`
+//! compares with vsftpd.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
