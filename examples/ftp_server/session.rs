@@ -487,7 +487,7 @@ impl Session<'_> {
         if self.way.is_none() {
             return Ok(Err(no_way()));
         }
-        let open = || -> Result<(File, u64), Reply> {
+        let open = || -> Result<File, Reply> {
             let opened = self.service.root.write(&self.directory.join(path), offset.is_none());
             let mut file = opened.map_err(|error| refusal(553, &error))?;
             match file.try_lock() {
@@ -495,18 +495,15 @@ impl Session<'_> {
                 Err(TryLockError::WouldBlock) => return Err(Reply::new(450, "Somebody else is writing it")),
                 Err(TryLockError::Error(error)) => return Err(refusal(553, &error)),
             }
-            let size = file.seek(SeekFrom::End(0)).map_err(|error| refusal(451, &error))?;
-            match offset {
-                Some(offset) if offset > size => Err(Reply::new(554, "The file ends before that")),
-                Some(offset) => {
-                    file.seek(SeekFrom::Start(offset)).map_err(|error| refusal(451, &error))?;
-                    Ok((file, offset))
-                }
-                None => Ok((file, size)),
+            let end = file.seek(SeekFrom::End(0)).map_err(|error| refusal(451, &error))?;
+            if offset > Some(end) {
+                return Err(Reply::new(554, "The file ends before that"));
             }
+            file.seek(SeekFrom::Start(offset.unwrap_or(end))).map_err(|error| refusal(451, &error))?;
+            Ok(file)
         };
-        let (file, begin) = match open() {
-            Ok(opened) => opened,
+        let file = match open() {
+            Ok(file) => file,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let how = self.how;
@@ -514,7 +511,6 @@ impl Session<'_> {
             transfer::receive(&file, how, stream, taken)?;
             // What was behind it before is no part of it.
             let end = (&file).stream_position().map_err(Failure::File)?;
-            debug_assert!(end >= begin, "writing moves forward");
             file.set_len(end).map_err(Failure::File)
         })?;
         self.conclude(ended)
@@ -583,10 +579,12 @@ impl Session<'_> {
             Ended::Gone => return Err(io::ErrorKind::ConnectionAborted.into()),
             Ended::Failed(Failure::NoWay) => Err(no_way()),
             Ended::Failed(Failure::NoConnection) => Err(Reply::new(425, "The data connection did not come about")),
-            Ended::Failed(Failure::Connection(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(Reply::new(426, "Nothing has moved for too long"))
-            }
-            Ended::Failed(Failure::Connection(_)) => Err(Reply::new(426, "The data connection broke")),
+            Ended::Failed(Failure::Connection(error)) => Err(match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    Reply::new(426, "Nothing has moved for too long")
+                }
+                _ => Reply::new(426, "The data connection broke"),
+            }),
             Ended::Failed(Failure::File(error)) => Err(refusal(451, &error)),
         })
     }
@@ -621,7 +619,8 @@ fn same(secret: &[u8], given: &[u8]) -> bool {
     differences == 0
 }
 
-/// Says that something failed: by this code, unless the space was the matter. The system's own words are not for clients.
+/// Says that something failed: by this code, unless space or the server's means were the matter. The system's own words are not for
+/// clients.
 fn refusal(code: u16, error: &io::Error) -> Reply {
     match error.kind() {
         io::ErrorKind::StorageFull => Reply::new(452, "No space is left"),
@@ -632,6 +631,9 @@ fn refusal(code: u16, error: &io::Error) -> Reply {
         io::ErrorKind::NotADirectory => Reply::new(code, "Not a directory"),
         io::ErrorKind::DirectoryNotEmpty => Reply::new(code, "Not empty"),
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Reply::new(code, "Not permitted"),
-        _ => Reply::new(code, "Not possible"),
+        _ => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Reply::new(450, "Not now"),
+            _ => Reply::new(code, "Not possible"),
+        },
     }
 }
