@@ -1035,6 +1035,53 @@ fn an_upload_is_whole_or_not_there() {
 }
 
 #[test]
+fn those_who_die_leave_no_file_and_no_descriptor() {
+    let dir = TempDir::new("die");
+    dir.large("large");
+    let server = serve_writable(&dir.0);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    let mut witness = server.login();
+    assert_eq!(witness.lists("NLST"), "large\r\n");
+    let before = descriptors();
+    std::thread::scope(|s| {
+        for number in 0..60 {
+            let server = &server;
+            s.spawn(move || {
+                let mut client = server.login();
+                match number % 6 {
+                    // In the midst of an upload, of a download, of a wait for a data connection.
+                    0 => {
+                        let data = client.begins(&format!("STOR new{number}"), &[1; 300_000]);
+                        drop(client);
+                        drop(data);
+                    }
+                    1 => {
+                        let mut data = client.passive();
+                        client.says("RETR large", 150);
+                        data.read_exact(&mut [0; 1000]).unwrap();
+                        drop((data, client));
+                    }
+                    2 => {
+                        client.says("EPSV", 229);
+                        client.says("RETR large", 150);
+                    }
+                    // Before a transfer, in the midst of a command, in the midst of many.
+                    3 => drop(client.passive()),
+                    4 => client.send("RETR lar"),
+                    _ => client.send("MLST large\r\n".repeat(50)),
+                }
+            });
+        }
+    });
+    let begun = Instant::now();
+    while descriptors() > before {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} descriptors, {before} before", descriptors());
+        witness.says("NOOP", 200);
+    }
+    assert_eq!(names(&dir.0), ["large"]);
+}
+
+#[test]
 fn two_hundred_transfers_at_once_are_all_right() {
     const CLIENTS: usize = 200;
     const SIZE: usize = 1 << 20;
