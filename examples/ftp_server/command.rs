@@ -135,7 +135,7 @@ const NAMES: &str = "ABOR ALLO APPE CDUP CWD DELE EPRT EPSV FEAT HELP LIST MDTM 
                      PORT PWD QUIT REST RETR RMD RNFR RNTO SIZE STAT STOR STRU SYST TYPE USER";
 
 impl Command {
-    /// Reads a line; what it is not understood for is the error.
+    /// Reads a line; the error is what is said to one that is not understood.
     pub(crate) fn parse(line: &[u8]) -> Result<Command, Reply> {
         let (name, rest) = match line.iter().position(|&byte| byte == b' ') {
             Some(space) => (&line[..space], &line[space + 1..]),
