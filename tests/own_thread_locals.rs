@@ -1,4 +1,6 @@
 //! Rule 29: tasks with thread-locals of their own.
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "calls of the C library in a row")]
+#![allow(clippy::print_stdout, reason = "children tell what they did")]
 
 mod common;
 
@@ -27,7 +29,7 @@ fn spawn_own<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
 
 thread_local! {
     static PLAIN: Cell<u32> = const { Cell::new(7) };
-    static LAZY: Cell<u32> = Cell::new(8);
+    static LAZY: Cell<u32> = Cell::new("8".parse().unwrap());
     static SHARED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static LAST_WORDS: OnceCell<OnDrop> = const { OnceCell::new() };
 }
@@ -324,26 +326,61 @@ fn a_park_in_an_unwind_is_not_cancelled_and_one_after_it_is() {
 }
 
 #[test]
-fn who_is_noted_as_unwinding_by_mistake_is_put_right_from_a_task_with_its_own() {
+fn who_unwinds_is_told_from_a_task_with_its_own() {
     check(|| {
-        // One shares the thread's count and is parked in its unwind; another one catches a panic meanwhile and parks.
+        // One shares the thread's count and is parked in its unwind, which no kill may reach.
         let log = Log::default();
-        let inner = log.clone();
+        let (inner, done) = (log.clone(), Rc::new(Cell::new(false)));
+        let until = done.clone();
         let unwinds = spawn(move || {
-            let _parks = ParksUnwinding(inner);
-            fail::<()>("on purpose");
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                let _parks = ParksUnwinding(inner);
+                fail::<()>("on purpose");
+            }));
+            while !until.get() {
+                yield_now();
+            }
+            caught.is_err()
         });
         yield_now();
+        // Another one catches a panic meanwhile and parks; it is taken for one that unwinds.
         let catches = spawn(|| {
             let _caught = catch_unwind(|| fail::<()>("x"));
             park();
         });
         yield_now();
+
+        // Seen from a task that does not unwind, the first one still does.
+        let (first, other) = (unwinds.task(), spawn(park));
+        yield_now();
+        spawn_own(move || {
+            first.kill_nowait();
+            other.kill();
+        })
+        .join()
+        .unwrap();
+        assert_eq!(log.take(), ["unwinding true"]);
         unwinds.task().unpark();
+        yield_now();
+        assert_eq!(log.take(), ["still unwinding true"]);
+
+        // Seen from a task that does unwind, nobody else does any more, and the second one can be killed.
+        struct Kills(greenroom::Task);
+        impl Drop for Kills {
+            fn drop(&mut self) {
+                assert!(panicking());
+                self.0.kill();
+            }
+        }
         let victim = catches.task();
-        spawn_own(move || victim.kill()).join().unwrap();
+        let kills = spawn_own(move || {
+            let _kills = Kills(victim);
+            fail::<()>("on purpose");
+        });
+        assert!(kills.join().is_err());
         assert!(catches.join().unwrap_err().is_killed());
-        assert!(unwinds.join().is_err());
+        done.set(true);
+        assert!(unwinds.join().unwrap_err().is_killed());
     });
 }
 
@@ -418,7 +455,7 @@ fn a_generator_has_the_thread_locals_of_its_task() {
         let task = spawn_own(|| {
             let mut inner = counter(3);
             let mut seen = Vec::new();
-            while let Some(n) = inner.next() {
+            for n in &mut inner {
                 seen.push((n, PLAIN.get()));
                 yield_now();
             }

@@ -20,7 +20,11 @@ use modules::{Generation, Images, has_outside};
 
 /// A thread block, in the hands of one task (X3).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block(NonNull<Record>);
+pub(crate) struct Block {
+    record: NonNull<Record>,
+    /// The record's, where the hub's loop has it at hand.
+    pointer: usize,
+}
 
 // SAFETY: whoever has taken it from the free list is alone with it (X3).
 unsafe impl Send for Block {}
@@ -37,7 +41,7 @@ struct Record {
     identity: Cell<u64>,
     /// Given by its owner, for `enter`.
     owner: Cell<*const ()>,
-    /// The thread pointer of the thread that runs its task, while it does.
+    /// The thread pointer of the thread whose task has it.
     root: Cell<usize>,
     /// See [`Block::unwinds`].
     unwinds: Cell<usize>,
@@ -58,6 +62,8 @@ static SPARE: Lock<Spare> = Lock::new(Spare { free: Vec::new(), images: None });
 thread_local! {
     /// The block that this code runs on, null if it is the thread's own. Every block has this variable, each its own.
     static CURRENT: Cell<*const Record> = const { Cell::new(ptr::null()) };
+    /// On a thread's own block: [`on_root`] runs there.
+    static IS_AWAY: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether tasks can have blocks.
@@ -83,9 +89,22 @@ pub(crate) fn on_root<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: null, or the running block's record.
     match unsafe { CURRENT.get().as_ref() } {
         // SAFETY: the thread's own, which waits for the hub's next turn.
-        Some(record) => unsafe { visit(record.root.get(), f) },
+        Some(record) => unsafe {
+            visit(record.root.get(), || {
+                IS_AWAY.set(true);
+                let result = f();
+                IS_AWAY.set(false);
+                result
+            })
+        },
         None => steadily(f),
     }
+}
+
+/// Whether the caller is in what a task runs [`on_root`]: it is on the task's stack, and must not park.
+#[inline]
+pub(crate) fn is_away() -> bool {
+    IS_AWAY.get()
 }
 
 /// Runs `f` on another block.
@@ -131,6 +150,9 @@ impl Block {
         record.identity.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
         record.owner.set(owner);
         record.unwinds.set(0);
+        // T1: the task is spawned on its thread, by the root or by another task.
+        // SAFETY: null, or the running block's record.
+        record.root.set(unsafe { CURRENT.get().as_ref() }.map_or_else(register::read, |running| running.root.get()));
         // SAFETY: X3: nobody runs on it.
         unsafe { layout.assign(record.pointer.get(), &stack) };
         Ok(block)
@@ -138,7 +160,7 @@ impl Block {
 
     fn record(&self) -> &Record {
         // SAFETY: records are never freed, and X3.
-        unsafe { self.0.as_ref() }
+        unsafe { self.record.as_ref() }
     }
 
     #[cold]
@@ -158,7 +180,7 @@ impl Block {
             unwinds: Cell::new(0),
             images: RefCell::new(images),
         }));
-        Ok(Block(NonNull::from(record)))
+        Ok(Block { record: NonNull::from(record), pointer })
     }
 
     /// Makes it as good as new (X4). If that fails it goes back to the others.
@@ -166,8 +188,9 @@ impl Block {
         let record = self.record();
         let pointer = record.pointer.get();
         // SAFETY: X3: nobody runs on it.
+        let outside = unsafe { has_outside(pointer) };
         if let Some(images) = &*record.images.borrow()
-            && !unsafe { has_outside(pointer) }
+            && !outside
             // SAFETY: its own images; X3.
             && unsafe { images.lay_down(pointer) }
         {
@@ -185,7 +208,7 @@ impl Block {
                 record.pointer.set(new);
                 record.is_new.set(true);
                 *record.images.borrow_mut() = new_images;
-                Ok(self)
+                Ok(Block { pointer: new, ..self })
             }
             Err(error) => {
                 *record.images.borrow_mut() = images;
@@ -213,11 +236,9 @@ impl Block {
     /// one, and come back from it (X1, X2); it does not unwind.
     #[inline(never)]
     pub(crate) unsafe fn run(self, resume: impl FnOnce() -> bool) -> bool {
-        let record = self.record();
         let root = register::read();
-        record.root.set(root);
         // SAFETY: furnished, and nobody else runs on it (X3).
-        unsafe { register::write(record.pointer.get()) };
+        unsafe { register::write(self.pointer) };
         let ended = resume();
         // SAFETY: X1: back to where the caller was.
         unsafe { register::write(root) };
@@ -243,8 +264,7 @@ impl Block {
             // SAFETY: no precondition, with this locale.
             unsafe { libc::uselocale(GLOBAL) };
         }
-        // SAFETY: the running block's own.
-        unsafe { *libc::__errno_location() = 0 };
+        set_errno(0);
         record.owner.get()
     }
 
@@ -275,8 +295,23 @@ impl Block {
     #[inline]
     pub(crate) fn unwinds(self) -> &'static Cell<usize> {
         // SAFETY: records are never freed.
-        unsafe { &self.0.as_ref().unwinds }
+        unsafe { &self.record.as_ref().unwinds }
     }
+}
+
+/// The running block's `errno`.
+fn errno() -> i32 {
+    // SAFETY: no precondition.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the running block's variable.
+    unsafe { *place }
+}
+
+fn set_errno(value: i32) {
+    // SAFETY: no precondition.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the running block's variable.
+    unsafe { *place = value };
 }
 
 /// Destructors that make values anew are waited for so many times.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::layout::{Layout, layout, original};
-use super::{CURRENT, Record, on_root};
+use super::{CURRENT, Record, errno, on_root, set_errno};
 
 /// A function of the C library, looked up at its first use.
 struct Original {
@@ -128,21 +128,19 @@ on_root! {
 
 #[cold]
 fn refuse() -> c_int {
-    // SAFETY: the calling thread's variable.
-    unsafe { *libc::__errno_location() = libc::ENOSYS };
+    set_errno(libc::ENOSYS);
     -1
 }
 
 /// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there.
 fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
-    let (result, errno) = on_root(|| {
+    let (result, code) = on_root(|| {
+        // The root's, here.
         let result = f();
-        // SAFETY: the calling thread's variable, which is the root's here.
-        (result, unsafe { *libc::__errno_location() })
+        (result, errno())
     });
     if result < 0 {
-        // SAFETY: the calling thread's variable.
-        unsafe { *libc::__errno_location() = errno };
+        set_errno(code);
     }
     result
 }
@@ -150,9 +148,11 @@ fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
 /// The bounds of the caller's stack as the C library tells them; the caller runs on this block.
 pub(super) fn stack_of_caller(layout: &Layout, pointer: usize) -> Option<Range<usize>> {
     let mut attributes = MaybeUninit::uninit();
+    // SAFETY: no precondition.
+    let caller = unsafe { libc::pthread_self() };
     let told = layout.with_kernel_tid(pointer, || {
         // SAFETY: the calling thread; it initialises the attributes.
-        unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) }
+        unsafe { libc::pthread_getattr_np(caller, attributes.as_mut_ptr()) }
     });
     if told != 0 {
         return None;
