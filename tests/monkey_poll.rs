@@ -61,7 +61,7 @@ fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 fn same<T: PartialEq + std::fmt::Debug + Send + 'static>(call: impl Fn() -> T + Send + Sync + Clone + 'static) {
     let here = call.clone();
     let in_task = spawn(move || here()).join().unwrap();
-    let on_thread = thread::spawn(move || call()).join().unwrap();
+    let on_thread = thread::spawn(call).join().unwrap();
     assert_eq!(in_task, on_thread);
 }
 
@@ -669,7 +669,7 @@ mod masks {
 
     fn raise() {
         // SAFETY: to this thread.
-        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR1) };
+        unsafe { libc::raise(libc::SIGUSR1) };
     }
 
     /// Runs calls with a mask: a signal that is pending, and one that comes while the task is parked, end them.
