@@ -60,7 +60,7 @@ fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 #[track_caller]
 fn same<T: PartialEq + std::fmt::Debug + Send + 'static>(call: impl Fn() -> T + Send + Sync + Clone + 'static) {
     let here = call.clone();
-    let in_task = spawn(move || here()).join().unwrap();
+    let in_task = spawn(here).join().unwrap();
     let on_thread = thread::spawn(call).join().unwrap();
     assert_eq!(in_task, on_thread);
 }

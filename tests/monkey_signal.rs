@@ -42,9 +42,10 @@ extern "C" fn plain(signal: c_int) {
 extern "C" fn with_info(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     assert!(!context.is_null());
     // SAFETY: the system gives one.
-    assert_eq!(unsafe { (*info).si_signo }, signal);
+    let info = unsafe { &*info };
+    assert_eq!(info.si_signo, signal);
     // SAFETY: of a signal that a process has sent.
-    assert_eq!(unsafe { (*info).si_pid() }, std::process::id() as i32);
+    assert_eq!(unsafe { info.si_pid() }, std::process::id() as i32);
     plain(signal);
 }
 
@@ -272,5 +273,25 @@ fn handlers_that_were_there_before() {
         raise(libc::SIGUSR1);
         raise(libc::SIGUSR2);
         assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+    });
+}
+
+/// Our own handler is one of those that are wrapped.
+#[cfg(feature = "signal")]
+#[test]
+fn the_crates_own_signals_in_a_patched_program() {
+    alone("the_crates_own_signals_in_a_patched_program", || {
+        patch();
+        let (tell, told) = greenroom::sync::mpsc::channel();
+        let watching = greenroom::signal::on(libc::SIGUSR1, move || tell.send(()).unwrap()).unwrap();
+        let task = spawn(move || {
+            for _ in 0..100 {
+                raise(libc::SIGUSR1);
+                told.recv().unwrap();
+            }
+        });
+        task.join().unwrap();
+        watching.cancel();
+        greenroom::idle();
     });
 }

@@ -434,8 +434,8 @@ fn lookups_are_made_at_once() {
 fn hosts_are_looked_up_at_once() {
     slowed("hosts_are_looked_up_at_once", || {
         let by_name = |family: Option<c_int>| {
-            // SAFETY: a C string.
             let found = match family {
+                // SAFETY: a C string.
                 None => unsafe { gethostbyname(c"meet12".as_ptr()) },
                 // SAFETY: as above.
                 Some(family) => unsafe { gethostbyname2(c"meet12".as_ptr(), family) },
