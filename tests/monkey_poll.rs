@@ -26,6 +26,15 @@ fn patched(body: impl FnOnce() + Send + 'static) {
     check(body);
 }
 
+/// Runs a test in a process of its own.
+#[track_caller]
+fn alone(test: &str, body: impl FnOnce() + Send + 'static) {
+    let output = in_child(test, || patched(body));
+    if let Some(output) = output {
+        assert!(output.status.success(), "{}", common::stderr(&output));
+    }
+}
+
 fn entry(fd: RawFd, events: c_short) -> pollfd {
     pollfd { fd, events, revents: 0 }
 }
@@ -51,8 +60,8 @@ fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 #[track_caller]
 fn same<T: PartialEq + std::fmt::Debug + Send + 'static>(call: impl Fn() -> T + Send + Sync + Clone + 'static) {
     let here = call.clone();
-    let in_task = spawn(move || here()).join().unwrap();
-    let on_thread = thread::spawn(move || call()).join().unwrap();
+    let in_task = spawn(here).join().unwrap();
+    let on_thread = thread::spawn(call).join().unwrap();
     assert_eq!(in_task, on_thread);
 }
 
@@ -430,40 +439,32 @@ fn select_waits_and_says_what_is_left() {
 
 #[test]
 fn select_with_numbers_beyond_a_set() {
-    in_child("select_with_numbers_beyond_a_set", || {
-        patched(|| {
-            let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
-            // SAFETY: a limit, alive for the call.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
-            // A number that is far beyond what there is memory for: the table is small yet.
-            let mut sets = Sets::new([Some(&[]), None, None], 16);
-            let other = spawn(|| ());
-            assert_eq!(sets.select(1_000_000, micros(1000)).0, Ok(0));
-            other.join().unwrap();
+    alone("select_with_numbers_beyond_a_set", || {
+        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+        // SAFETY: a limit, alive for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+        // A number that is far beyond what there is memory for: the table is small yet.
+        let mut sets = Sets::new([Some(&[]), None, None], 16);
+        let other = spawn(|| ());
+        assert_eq!(sets.select(1_000_000, micros(1000)).0, Ok(0));
+        other.join().unwrap();
 
-            let (reader, mut writer) = pipe();
-            // SAFETY: a duplicate at a number that is free.
-            let far = unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_DUPFD, 3000) };
-            // SAFETY: just made.
-            let far = unsafe { OwnedFd::from_raw_fd(far) };
-            let fd = far.as_raw_fd();
-            assert_eq!(fd, 3000);
-            let waits = spawn(move || {
-                let mut sets = Sets::new([Some(&[fd]), None, None], 64);
-                let found = sets.select(fd + 1, None).0;
-                (found, sets.0[0].as_ref().unwrap()[fd as usize / 64])
-            });
-            yield_now();
-            writer.write_all(b"x").unwrap();
-            assert_eq!(waits.join().unwrap(), (Ok(1), 1 << (3000 % 64)));
+        let (reader, mut writer) = pipe();
+        // SAFETY: a duplicate at a number that is free.
+        let far = unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_DUPFD, 3000) };
+        // SAFETY: just made.
+        let far = unsafe { OwnedFd::from_raw_fd(far) };
+        let fd = far.as_raw_fd();
+        assert_eq!(fd, 3000);
+        let waits = spawn(move || {
+            let mut sets = Sets::new([Some(&[fd]), None, None], 64);
+            let found = sets.select(fd + 1, None).0;
+            (found, sets.0[0].as_ref().unwrap()[fd as usize / 64])
         });
-    })
-    .map(passed);
-}
-
-#[track_caller]
-fn passed(output: std::process::Output) {
-    assert!(output.status.success(), "{}", common::stderr(&output));
+        yield_now();
+        writer.write_all(b"x").unwrap();
+        assert_eq!(waits.join().unwrap(), (Ok(1), 1 << (3000 % 64)));
+    });
 }
 
 struct Epoll(OwnedFd);
@@ -668,7 +669,7 @@ mod masks {
 
     fn raise() {
         // SAFETY: to this thread.
-        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR1) };
+        unsafe { libc::raise(libc::SIGUSR1) };
     }
 
     /// Runs calls with a mask: a signal that is pending, and one that comes while the task is parked, end them.
@@ -709,61 +710,55 @@ mod masks {
 
     #[test]
     fn a_mask_lets_signals_in() {
-        in_child("masks::a_mask_lets_signals_in", || {
-            patched(|| {
-                let (reader, _writer) = pipe();
-                let fd = reader.as_raw_fd();
-                interrupted(move |mask| {
-                    let mut entries = [entry(fd, IN)];
-                    // SAFETY: an entry, no time, and a mask.
-                    result(unsafe { libc::ppoll(entries.as_mut_ptr(), 1, ptr::null(), mask) })
-                });
-                interrupted(|mask| {
-                    // SAFETY: no entries, no time, and a mask.
-                    result(unsafe { libc::ppoll(ptr::null_mut(), 0, ptr::null(), mask) })
-                });
-                interrupted(move |mask| Sets::new([Some(&[fd]), None, None], 16).pselect(fd + 1, None, Some(mask)));
-                let epoll = Epoll::new();
-                let fd = epoll.0.as_raw_fd();
-                interrupted(move |mask| {
-                    let mut event = epoll_event { events: 0, u64: 0 };
-                    // SAFETY: room for one, and a mask.
-                    result(unsafe { libc::epoll_pwait(fd, &mut event, 1, -1, mask) })
-                });
-                interrupted(move |mask| {
-                    let mut event = epoll_event { events: 0, u64: 0 };
-                    let time = timespec { tv_sec: 3600, tv_nsec: 0 };
-                    // SAFETY: room for one, a time and a mask.
-                    result(unsafe { libc::epoll_pwait2(fd, &mut event, 1, &time, mask) })
-                });
+        alone("masks::a_mask_lets_signals_in", || {
+            let (reader, _writer) = pipe();
+            let fd = reader.as_raw_fd();
+            interrupted(move |mask| {
+                let mut entries = [entry(fd, IN)];
+                // SAFETY: an entry, no time, and a mask.
+                result(unsafe { libc::ppoll(entries.as_mut_ptr(), 1, ptr::null(), mask) })
             });
-        })
-        .map(passed);
+            interrupted(|mask| {
+                // SAFETY: no entries, no time, and a mask.
+                result(unsafe { libc::ppoll(ptr::null_mut(), 0, ptr::null(), mask) })
+            });
+            interrupted(move |mask| Sets::new([Some(&[fd]), None, None], 16).pselect(fd + 1, None, Some(mask)));
+            let epoll = Epoll::new();
+            let fd = epoll.0.as_raw_fd();
+            interrupted(move |mask| {
+                let mut event = epoll_event { events: 0, u64: 0 };
+                // SAFETY: room for one, and a mask.
+                result(unsafe { libc::epoll_pwait(fd, &mut event, 1, -1, mask) })
+            });
+            interrupted(move |mask| {
+                let mut event = epoll_event { events: 0, u64: 0 };
+                let time = timespec { tv_sec: 3600, tv_nsec: 0 };
+                // SAFETY: room for one, a time and a mask.
+                result(unsafe { libc::epoll_pwait2(fd, &mut event, 1, &time, mask) })
+            });
+        });
     }
 }
 
 #[test]
 fn a_wait_needs_no_free_descriptor() {
-    in_child("a_wait_needs_no_free_descriptor", || {
-        patched(|| {
-            let (reader, mut writer) = pipe();
-            let fd = reader.as_raw_fd();
-            let limit = libc::rlimit { rlim_cur: 3, rlim_max: 4096 };
-            let other = spawn(yield_now);
-            // SAFETY: a limit, alive for the call.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
-            let waits = spawn(move || Sets::new([Some(&[fd]), None, Some(&[fd])], 16).select(fd + 1, None).0);
-            for _ in 0..10 {
-                yield_now();
-            }
-            writer.write_all(b"x").unwrap();
-            assert_eq!(waits.join().unwrap(), Ok(1));
-            let none = spawn(move || Sets::new([None, None, Some(&[fd])], 16).select(fd + 1, micros(5000)).0);
-            assert_eq!(none.join().unwrap(), Ok(0));
-            other.join().unwrap();
-        });
-    })
-    .map(passed);
+    alone("a_wait_needs_no_free_descriptor", || {
+        let (reader, mut writer) = pipe();
+        let fd = reader.as_raw_fd();
+        let limit = libc::rlimit { rlim_cur: 3, rlim_max: 4096 };
+        let other = spawn(yield_now);
+        // SAFETY: a limit, alive for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+        let waits = spawn(move || Sets::new([Some(&[fd]), None, Some(&[fd])], 16).select(fd + 1, None).0);
+        for _ in 0..10 {
+            yield_now();
+        }
+        writer.write_all(b"x").unwrap();
+        assert_eq!(waits.join().unwrap(), Ok(1));
+        let none = spawn(move || Sets::new([None, None, Some(&[fd])], 16).select(fd + 1, micros(5000)).0);
+        assert_eq!(none.join().unwrap(), Ok(0));
+        other.join().unwrap();
+    });
 }
 
 #[test]

@@ -296,12 +296,12 @@ impl Answer {
             }
             *list = moved((*list).cast()).cast();
             let mut place = *list;
-            // SAFETY: a list of pointers that ends with a null, in the copy, which is aligned as the original is.
-            while let pointer = unsafe { *place }
+            // SAFETY: a list of pointers that ends with a null, in the copy. The C library does not always align it.
+            while let pointer = unsafe { place.read_unaligned() }
                 && !pointer.is_null()
             {
                 // SAFETY: as above.
-                unsafe { *place = moved(pointer) };
+                unsafe { place.write_unaligned(moved(pointer)) };
                 place = place.wrapping_add(1);
             }
         }

@@ -32,6 +32,29 @@
 //! crate. A call that cannot fail (`sleep`) returns early. `errno` is the task's own. On a root that waits for what cannot come (rule 7) the report is
 //! printed, and the call fails with `EDEADLK`.
 //!
+//! # Symbols
+//!
+//! What stands here is ours. `tests/monkey_symbols.rs` compares it with what std, OpenSSL, libpq, libcurl and libmariadb import, and has the
+//! list of what is not ours, with the reasons.
+//!
+//! | area | symbols |
+//! | --- | --- |
+//! | socket: bytes | `read`, `__read`, `__read_chk`, `readv`, `write`, `__write`, `writev`, `sendfile`, `sendfile64`, `splice` |
+//! | socket: messages | `recv`, `__recv_chk`, `recvfrom`, `__recvfrom_chk`, `recvmsg`, `recvmmsg`, `send`, `__send`, `sendto`, `sendmsg`, `sendmmsg` |
+//! | socket: connections | `accept`, `accept4`, `connect`, `__connect`, `shutdown` |
+//! | all: the life of descriptors | `socket`, `socketpair`, `pipe`, `__pipe`, `pipe2`, `close`, `__close`, `closefrom`, `close_range`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl`, `ioctl`, `setsockopt` |
+//! | poll | `poll`, `__poll`, `__poll_chk`, `ppoll`, `__ppoll_chk`, `select`, `__select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2` |
+//! | time | `nanosleep`, `clock_nanosleep`, `sleep`, `usleep` |
+//! | dns | `getaddrinfo`, `getnameinfo`, `gethostbyname`, `gethostbyname2`, `gethostbyaddr`, `gethostbyname_r`, `gethostbyname2_r`, `gethostbyaddr_r` |
+//! | process | `wait`, `__wait`, `waitpid`, `__waitpid`, `wait3`, `wait4`, `waitid`, `system`, `pclose`, `fork`, `__fork` |
+//! | file | `pread`, `pread64`, `__pread64`, `__pread_chk`, `__pread64_chk`, `preadv`, `preadv64`, `pwrite`, `pwrite64`, `__pwrite64`, `pwritev`, `pwritev64`, `fsync`, `fdatasync`, `ftruncate`, `ftruncate64`, `copy_file_range`, `open`, `open64`, `__open`, `__open64`, `__open_2`, `__open64_2`, `openat`, `openat64`, `__openat_2`, `__openat64_2`, `creat`, `creat64` |
+//! | sync: mutexes, once | `pthread_mutex_lock`, `pthread_mutex_trylock`, `pthread_mutex_timedlock`, `pthread_mutex_clocklock`, `pthread_mutex_unlock`, `pthread_once` |
+//! | sync: conditions, barriers | `pthread_cond_wait`, `pthread_cond_timedwait`, `pthread_cond_clockwait`, `pthread_cond_signal`, `pthread_cond_broadcast`, `pthread_barrier_wait` |
+//! | sync: read-write locks | `pthread_rwlock_rdlock`, `pthread_rwlock_tryrdlock`, `pthread_rwlock_timedrdlock`, `pthread_rwlock_clockrdlock`, `pthread_rwlock_wrlock`, `pthread_rwlock_trywrlock`, `pthread_rwlock_timedwrlock`, `pthread_rwlock_clockwrlock`, `pthread_rwlock_unlock` |
+//! | sync: semaphores | `sem_wait`, `sem_trywait`, `sem_timedwait`, `sem_clockwait`, `sem_post` |
+//! | sync: threads, futexes | `pthread_join`, `pthread_tryjoin_np`, `pthread_timedjoin_np`, `pthread_clockjoin_np`, `syscall` |
+//! | all: handlers of signals | `sigaction`, `__sigaction`, `signal`, `bsd_signal`, `ssignal`, `sysv_signal`, `__sysv_signal` |
+//!
 //! # Platforms
 //!
 //! Linux with glibc, linked dynamically. Elsewhere the feature is a build error that says so.

@@ -38,6 +38,7 @@ use crate::waiter::End;
 
 interpose! {
     fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int, POLL => poll_poll;
+    fn __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int, POLL => poll_poll;
     fn __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int, POLL => poll_poll_chk;
     fn ppoll(
         fds: *mut pollfd,

@@ -37,6 +37,8 @@ use crate::sys;
 interpose! {
     fn wait(status: *mut c_int) -> pid_t, PROCESS => process_wait;
     fn waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t, PROCESS => process_waitpid;
+    fn __wait(status: *mut c_int) -> pid_t, PROCESS => process_wait;
+    fn __waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t, PROCESS => process_waitpid;
     fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t, PROCESS => process_wait3;
     fn wait4(
         child: pid_t,
@@ -48,6 +50,7 @@ interpose! {
     fn system(command: *const c_char) -> c_int, PROCESS => process_system;
     fn pclose(stream: *mut FILE) -> c_int, PROCESS => process_pclose;
     fn fork() -> pid_t, all PROCESS => process_fork;
+    fn __fork() -> pid_t, all PROCESS => process_fork;
 }
 
 unsafe fn process_wait(hub: &'static Hub, status: *mut c_int) -> pid_t {

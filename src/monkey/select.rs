@@ -22,6 +22,13 @@ interpose! {
         except: *mut fd_set,
         timeout: *mut timeval,
     ) -> c_int, POLL => select_select;
+    fn __select(
+        count: c_int,
+        read: *mut fd_set,
+        write: *mut fd_set,
+        except: *mut fd_set,
+        timeout: *mut timeval,
+    ) -> c_int, POLL => select_select;
     fn pselect(
         count: c_int,
         read: *mut fd_set,

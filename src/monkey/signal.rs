@@ -24,6 +24,7 @@ use crate::hub::Hub;
 
 interpose! {
     fn sigaction(signal: c_int, action: *const sigaction, old: *mut sigaction) -> c_int, all ANY => signal_sigaction;
+    fn __sigaction(signal: c_int, action: *const sigaction, old: *mut sigaction) -> c_int, all ANY => signal_sigaction;
     fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t, all ANY => signal_signal;
     fn bsd_signal(signal: c_int, handler: sighandler_t) -> sighandler_t, all ANY => signal_bsd_signal;
     fn ssignal(signal: c_int, handler: sighandler_t) -> sighandler_t, all ANY => signal_ssignal;
