@@ -818,7 +818,7 @@ fn a_loop_on_would_block_lets_the_others_run_and_can_be_ended() {
                 }
             }
         });
-        idle();
+        yield_now();
         spinner.task().kill_nowait();
         assert_eq!(soon(|| spinner.join().unwrap()), libc::ECANCELED);
     });
