@@ -219,29 +219,44 @@ fn leave(mode: &Arc<Mode>, fd: BorrowedFd<'_>) {
     }
 }
 
-/// The mode of an open file whose descriptor is somebody else's. It lasts as long as one of these.
+/// A handle on the mode of an open file whose descriptor is somebody else's. To be [left](Self::leave).
 #[cfg(feature = "monkey")]
 #[derive(Debug)]
 pub(crate) struct SharedMode(Arc<Mode>);
 
 #[cfg(feature = "monkey")]
 impl SharedMode {
-    /// Of a descriptor whose `O_NONBLOCK` is ours.
-    pub(crate) fn of(fd: BorrowedFd<'_>) -> Option<SharedMode> {
+    fn new(mode: &Arc<Mode>) -> SharedMode {
+        mode.handles.fetch_add(1, Ordering::Relaxed);
+        SharedMode(mode.clone())
+    }
+
+    /// For another descriptor of the same file.
+    pub(crate) fn duplicate(&self) -> SharedMode {
+        SharedMode::new(&self.0)
+    }
+
+    /// To be called before the descriptor is closed.
+    pub(crate) fn leave(self, fd: BorrowedFd<'_>) {
+        leave(&self.0, fd);
+    }
+}
+
+/// The user's view of a mode whose `O_NONBLOCK` is ours.
+#[cfg(feature = "monkey")]
+#[derive(Debug)]
+pub(crate) struct View(Arc<Mode>);
+
+#[cfg(feature = "monkey")]
+impl View {
+    /// Of a descriptor's open file, if there is one.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Option<View> {
         let modes = underneath();
         if modes.is_empty() {
             return None;
         }
         let file = sys::file_id(fd).ok()?;
-        let mode = modes.iter().filter(|(other, _)| *other == file).find_map(|(_, mode)| mode.upgrade())?;
-        mode.handles.fetch_add(1, Ordering::Relaxed);
-        Some(SharedMode(mode))
-    }
-
-    /// For another descriptor of the same file.
-    pub(crate) fn duplicate(&self) -> SharedMode {
-        self.0.handles.fetch_add(1, Ordering::Relaxed);
-        SharedMode(self.0.clone())
+        modes.iter().filter(|(other, _)| *other == file).find_map(|(_, mode)| mode.upgrade()).map(View)
     }
 
     pub(crate) fn is_nonblocking(&self) -> bool {
@@ -250,11 +265,6 @@ impl SharedMode {
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
         self.0.nonblocking.store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
-    }
-
-    /// To be called before the descriptor is closed.
-    pub(crate) fn leave(self, fd: BorrowedFd<'_>) {
-        leave(&self.0, fd);
     }
 }
 
@@ -595,8 +605,7 @@ impl<S: AsFd> Source<S> {
     /// A handle on the mode for the descriptor's owner, who is not us.
     #[cfg(feature = "monkey")]
     pub(crate) fn share_mode(&self) -> SharedMode {
-        self.mode.handles.fetch_add(1, Ordering::Relaxed);
-        SharedMode(self.mode.clone())
+        SharedMode::new(&self.mode)
     }
 
     /// Whether `O_NONBLOCK` of the open file is ours.
@@ -638,10 +647,13 @@ impl<S: AsFd> Source<S> {
         self.mode.write_timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
     }
 
-    /// The number may be another file's by now: when this is dropped the descriptor is left alone.
+    /// Leaves the descriptor to somebody else, who may close it any time: this is no handle on it, and when it is dropped the
+    /// number may be another file's.
     #[cfg(feature = "monkey")]
-    pub(crate) fn disown(&mut self) {
+    pub(crate) fn disown(mut self) -> Source<S> {
         self.disowned = true;
+        self.mode.handles.fetch_sub(1, Ordering::Relaxed);
+        self
     }
 
     /// Notes a timeout that the caller has set on the kernel's socket.
@@ -682,7 +694,6 @@ impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         #[cfg(feature = "monkey")]
         if self.disowned {
-            self.mode.handles.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: dropped once, here.
             return unsafe { ManuallyDrop::drop(&mut self.inner) };
         }

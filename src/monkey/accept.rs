@@ -17,7 +17,7 @@ use crate::hub::Hub;
 use crate::io::{Direction, Left};
 use crate::offload::ThreadPool;
 use crate::waiter::End;
-use crate::{clock, time};
+use crate::{clock, sys, time};
 
 interpose! {
     fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, all SOCKET => socket_accept;
@@ -41,7 +41,12 @@ unsafe fn socket_accept4(fd: c_int, address: *mut sockaddr, length: *mut socklen
         None => accept_without_hub(fd, &mut call),
         Some(hub) => match descriptor::look_up(hub, fd) {
             Some(known) if known.is_socket() && !known.source.is_nonblocking() => {
-                if known.source.is_underneath() || descriptor::is_ours(fd) {
+                if known.source.is_underneath() {
+                    accept_here(hub, fd, &known, call)
+                } else if !sys::is_listener(fd) || flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
+                    // It says at once what is wrong.
+                    call()
+                } else if descriptor::is_ours(fd) {
                     accept_here(hub, fd, &known, call)
                 } else {
                     let asked = Asked { fd, address, length, flags };
@@ -73,15 +78,15 @@ fn accept_without_hub(fd: c_int, call: &mut dyn FnMut() -> c_int) -> c_int {
         if socket >= 0 || errno() != libc::EAGAIN || Hub::get().is_some_and(|hub| !hub.can_switch()) {
             return socket;
         }
-        match descriptor::mode_underneath(fd) {
-            Some(mode) if !mode.is_nonblocking() => {}
+        match descriptor::view_of(fd) {
+            Some(view) if !view.is_nonblocking() => {}
             _ => {
                 set_errno(libc::EAGAIN);
                 return socket;
             }
         }
-        let timeout = crate::sys::socket_timeout(fd, true);
-        match crate::sys::poll_fd(fd, libc::POLLIN, timeout) {
+        let timeout = sys::socket_timeout(fd, true);
+        match sys::poll_fd(fd, libc::POLLIN, timeout) {
             Ok(true) => {}
             Ok(false) => {
                 set_errno(libc::EAGAIN);
@@ -154,5 +159,5 @@ fn accept_on_this_thread(fd: c_int, flags: c_int) -> Result<(c_int, sockaddr_sto
 
 /// Whether there is something to accept, or an error to be had.
 fn is_ready(hub: &Hub, fd: c_int) -> bool {
-    hub.bare(|| crate::sys::poll_fd(fd, libc::POLLIN, Some(std::time::Duration::ZERO))).unwrap_or(true)
+    hub.bare(|| sys::poll_fd(fd, libc::POLLIN, Some(std::time::Duration::ZERO))).unwrap_or(true)
 }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use libc::c_int;
 
 use crate::hub::Hub;
-use crate::io::{SharedMode, Source};
+use crate::io::{SharedMode, Source, View};
 use crate::lock::Lock;
 use crate::reactor;
 use crate::sys;
@@ -124,7 +124,7 @@ impl Table {
                 kind,
                 even: kind == Kind::Stream && sys::is_tcp(fd),
                 file,
-                source: Source::from_outside(Fd(fd)),
+                source: Source::from_outside(Fd(fd)).disown(),
                 no_read: Cell::new(false),
                 no_write: Cell::new(false),
                 jobs: Cell::new(0),
@@ -152,13 +152,6 @@ impl Table {
             drop(stale);
             return Some(known);
         }
-    }
-}
-
-impl Drop for Known {
-    fn drop(&mut self) {
-        // The number may be another's by now.
-        self.source.disown();
     }
 }
 
@@ -318,9 +311,9 @@ pub(super) fn note_duplicate(old: c_int, new: c_int) {
     }
 }
 
-/// The mode of a descriptor whose `O_NONBLOCK` is ours, by whatever number.
-pub(super) fn mode_underneath(fd: c_int) -> Option<SharedMode> {
-    (fd >= 0).then(|| SharedMode::of(Fd(fd).as_fd())).flatten()
+/// The user's view of a descriptor whose `O_NONBLOCK` is ours, by whatever number.
+pub(super) fn view_of(fd: c_int) -> Option<View> {
+    (fd >= 0).then(|| View::of(Fd(fd).as_fd())).flatten()
 }
 
 /// The words of all numbers: a table of tables, which are made when they are first needed and stay.

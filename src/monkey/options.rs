@@ -43,19 +43,19 @@ unsafe fn fd_fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
             if flags < 0 || flags & libc::O_NONBLOCK == 0 {
                 return flags;
             }
-            match descriptor::mode_underneath(fd) {
-                Some(mode) if !mode.is_nonblocking() => flags & !libc::O_NONBLOCK,
+            match descriptor::view_of(fd) {
+                Some(view) if !view.is_nonblocking() => flags & !libc::O_NONBLOCK,
                 _ => flags,
             }
         }
         libc::F_SETFL => {
-            let mode = descriptor::mode_underneath(fd);
+            let view = descriptor::view_of(fd);
             let wanted = argument as c_int;
-            let flags = if mode.is_some() { wanted | libc::O_NONBLOCK } else { wanted };
+            let flags = if view.is_some() { wanted | libc::O_NONBLOCK } else { wanted };
             let result = call(flags as usize);
             if result >= 0 {
-                if let Some(mode) = mode {
-                    mode.set_nonblocking(wanted & libc::O_NONBLOCK != 0);
+                if let Some(view) = view {
+                    view.set_nonblocking(wanted & libc::O_NONBLOCK != 0);
                 }
                 descriptor::note_change();
             }
@@ -69,10 +69,10 @@ unsafe fn fd_fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
 unsafe fn fd_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     if request as u32 == libc::FIONBIO as u32 {
         if !argument.is_null()
-            && let Some(mode) = descriptor::mode_underneath(fd)
+            && let Some(view) = descriptor::view_of(fd)
         {
             // SAFETY: passed on to the caller: FIONBIO reads an int.
-            mode.set_nonblocking(unsafe { argument.cast::<c_int>().read_unaligned() } != 0);
+            view.set_nonblocking(unsafe { argument.cast::<c_int>().read_unaligned() } != 0);
             return report(Ok(0));
         }
         descriptor::note_change();

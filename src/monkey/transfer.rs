@@ -10,6 +10,7 @@ use libc::{c_int, c_uint, off_t, size_t, ssize_t};
 use super::descriptor::{self, Kind, Known};
 use super::file::job;
 use super::gate::{Errno, enclosed, errno, patched, report};
+use super::options::original::fcntl;
 use super::stream::write_from;
 use super::symbol::interpose;
 use super::{Areas, file};
@@ -146,12 +147,20 @@ unsafe fn stream_splice(
         return call(from_at, out_at, count, flags);
     };
     let is_file = |known: &Known| matches!(known.kind, Kind::Disk | Kind::Bare);
-    let is_wanted = patched().contains(Areas::SOCKET);
-    if count == 0 || !is_wanted || (is_file(&source) && is_file(&to)) {
+    let from_pipe = is_pipe(from, libc::O_WRONLY);
+    let to_pipe = is_pipe(out, libc::O_RDONLY);
+    // What is wrong is said at once.
+    let is_wrong = !(from_pipe || to_pipe)
+        || from_pipe && !from_at.is_null()
+        || to_pipe && !out_at.is_null()
+        || source.file == to.file
+        || from_pipe != (source.kind == Kind::Other)
+        || to_pipe != (to.kind == Kind::Other);
+    if count == 0 || is_wrong || !patched().contains(Areas::SOCKET) {
         return call(from_at, out_at, count, flags);
     }
     let now = flags | libc::SPLICE_F_NONBLOCK;
-    let pipes = source.kind == Kind::Other && to.kind == Kind::Other;
+    let pipes = from_pipe && to_pipe;
     let may_wait = |known: &Known| {
         let asked_not_to = known.kind == Kind::Other && flags & libc::SPLICE_F_NONBLOCK != 0;
         !is_file(known) && !asked_not_to && !known.source.is_nonblocking()
@@ -179,6 +188,14 @@ unsafe fn stream_splice(
             return report(Err(number));
         }
     }
+}
+
+/// Whether it is a pipe that is not open in this way only.
+fn is_pipe(fd: c_int, wrong: c_int) -> bool {
+    // SAFETY: takes and gives integers only.
+    let mode = unsafe { fcntl(fd, libc::F_GETFL, 0) } & libc::O_ACCMODE;
+    // SAFETY: as above.
+    mode != wrong && unsafe { fcntl(fd, libc::F_GETPIPE_SZ, 0) } >= 0
 }
 
 /// What a socket that is ready takes without waiting, mostly; otherwise a native thread waits.

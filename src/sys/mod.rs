@@ -251,6 +251,12 @@ pub(crate) fn is_tcp(fd: RawFd) -> bool {
     socket_option(fd, libc::SO_PROTOCOL) == Some(libc::IPPROTO_TCP)
 }
 
+/// Whether the socket waits for connections.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_listener(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_ACCEPTCONN) == Some(1)
+}
+
 /// Whether the socket is one of the Unix family.
 #[cfg(feature = "monkey")]
 pub(crate) fn is_unix(fd: RawFd) -> bool {
