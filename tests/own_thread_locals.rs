@@ -1,4 +1,6 @@
 //! Rule 29: tasks with thread-locals of their own.
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "calls of the C library in a row")]
+#![allow(clippy::print_stdout, reason = "children tell what they did")]
 
 mod common;
 
@@ -27,7 +29,7 @@ fn spawn_own<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
 
 thread_local! {
     static PLAIN: Cell<u32> = const { Cell::new(7) };
-    static LAZY: Cell<u32> = Cell::new(8);
+    static LAZY: Cell<u32> = Cell::new("8".parse().unwrap());
     static SHARED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static LAST_WORDS: OnceCell<OnDrop> = const { OnceCell::new() };
 }
@@ -418,7 +420,7 @@ fn a_generator_has_the_thread_locals_of_its_task() {
         let task = spawn_own(|| {
             let mut inner = counter(3);
             let mut seen = Vec::new();
-            while let Some(n) = inner.next() {
+            for n in &mut inner {
                 seen.push((n, PLAIN.get()));
                 yield_now();
             }

@@ -136,10 +136,10 @@ pub(crate) fn has_default_action(signal: i32) -> io::Result<bool> {
 pub(crate) unsafe fn fork() -> io::Result<libc::pid_t> {
     // The C library takes the caller's block for that of the child's only thread, which is the thread's own.
     // SAFETY: passed on to the caller.
-    match thread_block::on_root(|| unsafe { libc::fork() }) {
+    thread_block::on_root(|| match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
-    }
+    })
 }
 
 /// Has `f` called when this thread ends, before the destructors of the thread-locals that it has used so far (T3). The C

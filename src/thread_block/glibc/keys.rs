@@ -42,13 +42,13 @@ pub(super) unsafe fn destroy_values(layout: &Layout, descriptor: usize) -> bool 
         for (table, index) in tables(layout, descriptor) {
             for inner in 0..IN_TABLE {
                 // SAFETY: the C library's own table, which it frees with the block only; no reference is kept.
-                let value = unsafe { &mut *table.add(inner) };
+                let value = unsafe { &mut *table.wrapping_add(inner) };
                 if value.data.is_null() {
                     continue;
                 }
                 let (data, sequence) = (mem::replace(&mut value.data, ptr::null_mut()), value.sequence);
                 // SAFETY: the C library's own table of all keys, as long as POSIX says.
-                let key = unsafe { &*layout.keys.add(index * IN_TABLE + inner) };
+                let key = unsafe { &*layout.keys.wrapping_add(index * IN_TABLE + inner) };
                 let destructor = key.destructor.load(Ordering::Relaxed);
                 if key.sequence.load(Ordering::Relaxed) != sequence || destructor == 0 {
                     continue;
@@ -84,13 +84,13 @@ pub(super) unsafe fn forget_values(layout: &Layout, descriptor: usize) {
 fn tables(layout: &Layout, descriptor: usize) -> impl Iterator<Item = (*mut Value, usize)> {
     let places = ptr::with_exposed_provenance::<*mut Value>(descriptor + layout.tables);
     // SAFETY: so many pointers lie there, or null.
-    (0..TABLES).map(move |index| (unsafe { *places.add(index) }, index)).filter(|(table, _)| !table.is_null())
+    (0..TABLES).map(move |index| (unsafe { *places.wrapping_add(index) }, index)).filter(|(table, _)| !table.is_null())
 }
 
 /// All values that are set.
 pub(super) fn data_of(layout: &Layout, descriptor: usize) -> impl Iterator<Item = *mut c_void> {
     tables(layout, descriptor).flat_map(|(table, _)| {
         // SAFETY: the C library's own table; only looked at.
-        (0..IN_TABLE).map(move |inner| unsafe { (*table.add(inner)).data }).filter(|data| !data.is_null())
+        (0..IN_TABLE).map(move |inner| unsafe { (*table.wrapping_add(inner)).data }).filter(|data| !data.is_null())
     })
 }

@@ -189,8 +189,10 @@ fn search() -> io::Result<Result<Layout, &'static str>> {
         // SAFETY: initialised above.
         unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
         created?;
-        // SAFETY: created above, joined once.
-        check(unsafe { join(thread.assume_init(), ptr::null_mut()) })
+        // SAFETY: created above.
+        let thread = unsafe { thread.assume_init() };
+        // SAFETY: joined once.
+        check(unsafe { join(thread, ptr::null_mut()) })
     })();
     // SAFETY: mapped above; the thread has ended, or there was none.
     unsafe { libc::munmap(memory, STACK) };
@@ -254,9 +256,9 @@ impl Layout {
             return Err("keys do not look as expected");
         }
 
-        // SAFETY: all words of the descriptor.
-        let is_bounds =
-            |at: &usize| unsafe { word(descriptor + at) == stack.start && word(descriptor + at + 8) == STACK };
+        // SAFETY: a word of the descriptor.
+        let holds = |at: usize, value: usize| unsafe { word(descriptor + at) } == value;
+        let is_bounds = |at: &usize| holds(*at, stack.start) && holds(at + 8, STACK);
         let mut bounds = (0..length - 8).step_by(8).filter(is_bounds);
         let (Some(bounds), None) = (bounds.next(), bounds.next()) else {
             return Err("a thread's stack is not where it was expected");
@@ -268,8 +270,8 @@ impl Layout {
         if told != 0 || head_length != 24 || !inside.contains(&head) {
             return Err("the list of robust mutexes is not where it was expected");
         }
-        // SAFETY: fields of the descriptor: an empty list leads to itself, both ways.
-        if unsafe { word(head) != head || word(head - 8) != head } {
+        // An empty list leads to itself, both ways.
+        if !holds(head - descriptor, head) || !holds(head - descriptor - 8, head) {
             return Err("the list of robust mutexes does not look as expected");
         }
 
@@ -300,28 +302,30 @@ impl Layout {
             is_found.then(|| unsafe { found.assume_init() }.dli_fbase.addr()).ok_or("the C library cannot be found")
         };
         let libraries = [home(symbol(c"gnu_get_libc_version")?)?, home(allocate)?];
-        // SAFETY: the types that glibc gives them (elf/dl-tls.c, stdlib/cxa_thread_atexit_impl.c, ctype/ctype-info.c); that they
-        // do what they do there is tried out.
-        unsafe {
-            Ok(Layout {
-                allocate: mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void) -> *mut c_void>(allocate),
-                deallocate: mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void, bool)>(symbol(
-                    c"_dl_deallocate_tls",
-                )?),
-                call_destructors: mem::transmute::<*mut c_void, unsafe extern "C" fn()>(symbol(c"__call_tls_dtors")?),
-                prepare_ctype: mem::transmute::<*mut c_void, unsafe extern "C" fn()>(symbol(c"__ctype_init")?),
-                gap,
-                tid,
-                tables,
-                first_table: first_table - descriptor,
-                keys: symbol(c"__pthread_keys")?.cast(),
-                robust: head - descriptor,
-                bounds,
-                resolver,
-                rseq,
-                libraries,
-            })
-        }
+        type Allocate = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+        type Deallocate = unsafe extern "C" fn(*mut c_void, bool);
+        let [deallocate, destructors, ctype] =
+            [symbol(c"_dl_deallocate_tls")?, symbol(c"__call_tls_dtors")?, symbol(c"__ctype_init")?];
+        Ok(Layout {
+            // SAFETY: the type that glibc gives it (elf/dl-tls.c). That it does what it does there is tried out.
+            allocate: unsafe { mem::transmute::<*mut c_void, Allocate>(allocate) },
+            // SAFETY: as above.
+            deallocate: unsafe { mem::transmute::<*mut c_void, Deallocate>(deallocate) },
+            // SAFETY: as above (stdlib/cxa_thread_atexit_impl.c).
+            call_destructors: unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn()>(destructors) },
+            // SAFETY: as above (ctype/ctype-info.c).
+            prepare_ctype: unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn()>(ctype) },
+            gap,
+            tid,
+            tables,
+            first_table: first_table - descriptor,
+            keys: symbol(c"__pthread_keys")?.cast(),
+            robust: head - descriptor,
+            bounds,
+            resolver,
+            rseq,
+            libraries,
+        })
     }
 
     /// Whether a module's thread-locals are the C library's own.
@@ -445,8 +449,10 @@ impl Layout {
     /// Runs `f` while the descriptor shows the kernel's own number for the running thread, for calls that ask the kernel by it.
     pub(super) fn with_kernel_tid<R>(&self, pointer: usize, f: impl FnOnce() -> R) -> R {
         let place = ptr::with_exposed_provenance_mut::<i32>(self.descriptor(pointer) + self.tid);
+        // SAFETY: no precondition.
+        let kernels = unsafe { libc::gettid() };
         // SAFETY: a field of the descriptor, which the C library reads in calls of this very thread only.
-        let ours = unsafe { ptr::replace(place, libc::gettid()) };
+        let ours = unsafe { ptr::replace(place, kernels) };
         let result = f();
         // SAFETY: as above.
         unsafe { ptr::write(place, ours) };
@@ -465,6 +471,7 @@ impl Layout {
         result
     }
 
+    #[allow(clippy::multiple_unsafe_ops_per_block, reason = "calls of the C library in a row, on objects made here")]
     fn try_on(&self, trial: usize, stack: &Range<usize>) -> Result<(), &'static str> {
         thread_local! {
             static MARK: Cell<u32> = const { Cell::new(7) };
@@ -483,59 +490,50 @@ impl Layout {
         }
         // SAFETY: the calling thread's value is any pointer.
         unsafe { libc::pthread_setspecific(key, ptr::without_provenance(1)) };
-        // SAFETY: zero is a good attribute and a good mutex, to be initialised.
-        let mut attributes = unsafe { MaybeUninit::<libc::pthread_mutexattr_t>::zeroed().assume_init() };
-        // SAFETY: as above.
-        let mut mutex = unsafe { MaybeUninit::<libc::pthread_mutex_t>::zeroed().assume_init() };
-        // SAFETY: as above.
-        let mut robust = unsafe { MaybeUninit::<libc::pthread_mutex_t>::zeroed().assume_init() };
+        let (mut mutex, mut robust) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let mut attributes = MaybeUninit::uninit();
         // SAFETY: each is called with what it wants, initialised by the one before.
         unsafe {
-            libc::pthread_mutexattr_init(&raw mut attributes);
-            libc::pthread_mutexattr_settype(&raw mut attributes, libc::PTHREAD_MUTEX_ERRORCHECK);
-            libc::pthread_mutex_init(&raw mut mutex, &raw const attributes);
-            libc::pthread_mutexattr_setrobust(&raw mut attributes, libc::PTHREAD_MUTEX_ROBUST);
-            libc::pthread_mutex_init(&raw mut robust, &raw const attributes);
+            libc::pthread_mutexattr_init(attributes.as_mut_ptr());
+            libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ERRORCHECK);
+            libc::pthread_mutex_init(mutex.as_mut_ptr(), attributes.as_ptr());
+            libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST);
+            libc::pthread_mutex_init(robust.as_mut_ptr(), attributes.as_ptr());
         }
+        let (mutex, robust) = (mutex.as_mut_ptr(), robust.as_mut_ptr());
         // SAFETY: no precondition.
-        let errno = unsafe { libc::__errno_location() }.addr();
-        let descriptor = self.descriptor(trial);
+        let place = || (unsafe { libc::__errno_location() }.addr(), unsafe { libc::pthread_self() } as usize);
+        let (outside, descriptor) = (place(), self.descriptor(trial));
         let head = descriptor + self.robust;
 
         let inside = || {
-            // SAFETY: no precondition, for these two.
-            if unsafe { libc::pthread_self() } as usize != descriptor
-                || unsafe { libc::__errno_location() }.addr() == errno
-            {
+            let inside = place();
+            if inside.0 == outside.0 || inside.1 != descriptor {
                 return Err("a block of our own is not taken for a thread");
             }
             if MARK.replace(9) != 7 {
                 return Err("a block of our own has not its own thread-locals");
             }
             // SAFETY: the key is there.
-            let before = unsafe { libc::pthread_getspecific(key) };
-            // SAFETY: as above.
-            unsafe { libc::pthread_setspecific(key, ptr::without_provenance(2)) };
-            // SAFETY: as above.
-            let after = unsafe { libc::pthread_getspecific(key) };
+            let (before, after) = unsafe {
+                let before = libc::pthread_getspecific(key);
+                libc::pthread_setspecific(key, ptr::without_provenance(2));
+                (before, libc::pthread_getspecific(key))
+            };
             let mut values = super::keys::data_of(self, descriptor);
             if !before.is_null() || after.addr() != 2 || !values.any(|data| data.addr() == 2) {
                 return Err("a block of our own has not its own values of keys");
             }
             // SAFETY: a mutex that checks; it is locked here, then a second time, which it refuses.
-            let locked =
-                unsafe { (libc::pthread_mutex_lock(&raw mut mutex), libc::pthread_mutex_lock(&raw mut mutex)) };
+            let locked = unsafe { (libc::pthread_mutex_lock(mutex), libc::pthread_mutex_lock(mutex)) };
             if locked != (0, libc::EDEADLK) {
                 return Err("a mutex does not tell a block of our own");
             }
-            // SAFETY: a mutex that nobody holds.
-            let taken = unsafe { libc::pthread_mutex_lock(&raw mut robust) };
-            // SAFETY: a word of the descriptor.
-            let listed = unsafe { word(head) } != head;
-            // SAFETY: held by this thread, as it looks from here.
-            let given = unsafe { libc::pthread_mutex_unlock(&raw mut robust) };
-            // SAFETY: as above.
-            if (taken, given) != (0, 0) || !listed || unsafe { word(head) } != head {
+            // SAFETY: a mutex that nobody holds, and a word of the descriptor.
+            let (taken, listed) = unsafe { (libc::pthread_mutex_lock(robust), word(head) != head) };
+            // SAFETY: held by this thread, and a word of the descriptor.
+            let (given, gone) = unsafe { (libc::pthread_mutex_unlock(robust), word(head) == head) };
+            if (taken, given) != (0, 0) || !listed || !gone {
                 return Err("a block of our own has not its own list of robust mutexes");
             }
             if super::symbols::stack_of_caller(self, trial) != Some(stack.clone()) {
@@ -547,18 +545,15 @@ impl Layout {
             }
             Ok(())
         };
-        // SAFETY: nobody runs on it, and its owner is this closure.
+        // SAFETY: nobody runs on it.
         unsafe { visit(trial, inside) }?;
 
-        // SAFETY: the other thread's, as it looks from here: refused by a mutex that checks. Then its own again.
-        let others =
-            unsafe { (libc::pthread_mutex_trylock(&raw mut mutex), libc::pthread_mutex_unlock(&raw mut mutex)) };
-        // SAFETY: held there.
-        let given = unsafe { visit(trial, || libc::pthread_mutex_unlock(&raw mut mutex)) };
-        // SAFETY: the key is there.
-        let own = unsafe { libc::pthread_getspecific(key) };
-        // SAFETY: as above; nobody uses it any more.
-        unsafe { libc::pthread_key_delete(key) };
+        // SAFETY: the other thread's, as it looks from here: refused by a mutex that checks.
+        let others = unsafe { (libc::pthread_mutex_trylock(mutex), libc::pthread_mutex_unlock(mutex)) };
+        // SAFETY: held there, and nobody runs there.
+        let given = unsafe { visit(trial, || libc::pthread_mutex_unlock(mutex)) };
+        // SAFETY: the key is there, and nobody uses it any more afterwards.
+        let own = unsafe { (libc::pthread_getspecific(key), libc::pthread_key_delete(key)).0 };
         if others != (libc::EBUSY, libc::EPERM) || given != 0 || own.addr() != 1 || MARK.get() != 8 {
             return Err("a block of our own is not kept apart");
         }

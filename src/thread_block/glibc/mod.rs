@@ -166,8 +166,9 @@ impl Block {
         let record = self.record();
         let pointer = record.pointer.get();
         // SAFETY: X3: nobody runs on it.
+        let outside = unsafe { has_outside(pointer) };
         if let Some(images) = &*record.images.borrow()
-            && !unsafe { has_outside(pointer) }
+            && !outside
             // SAFETY: its own images; X3.
             && unsafe { images.lay_down(pointer) }
         {
@@ -243,8 +244,7 @@ impl Block {
             // SAFETY: no precondition, with this locale.
             unsafe { libc::uselocale(GLOBAL) };
         }
-        // SAFETY: the running block's own.
-        unsafe { *libc::__errno_location() = 0 };
+        set_errno(0);
         record.owner.get()
     }
 
@@ -277,6 +277,21 @@ impl Block {
         // SAFETY: records are never freed.
         unsafe { &self.0.as_ref().unwinds }
     }
+}
+
+/// The running block's `errno`.
+fn errno() -> i32 {
+    // SAFETY: no precondition.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the running block's variable.
+    unsafe { *place }
+}
+
+fn set_errno(value: i32) {
+    // SAFETY: no precondition.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the running block's variable.
+    unsafe { *place = value };
 }
 
 /// Destructors that make values anew are waited for so many times.

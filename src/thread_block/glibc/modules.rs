@@ -141,7 +141,7 @@ impl Images {
                     // SAFETY: the part lies in the block, and its module is still loaded.
                     unsafe { ptr::copy_nonoverlapping(part.image, place, part.filled) };
                     // SAFETY: as above: the part is `len` bytes long.
-                    unsafe { place.add(part.filled).write_bytes(0, part.len - part.filled) };
+                    unsafe { place.wrapping_add(part.filled).write_bytes(0, part.len - part.filled) };
                 }
             }
             false
@@ -191,7 +191,7 @@ unsafe fn entries<'a>(pointer: usize) -> &'a [Entry] {
     // SAFETY: the loader has put it there.
     let vector = unsafe { *ptr::with_exposed_provenance::<*const Entry>(pointer + VECTOR) };
     // SAFETY: the entry before the first holds their number, without that for the generation.
-    let count = unsafe { (*vector.sub(1)).address };
+    let count = unsafe { (*vector.wrapping_sub(1)).address };
     // SAFETY: the loader's own, as long as it says.
     unsafe { std::slice::from_raw_parts(vector, count + 1) }
 }

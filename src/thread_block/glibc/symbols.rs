@@ -1,5 +1,8 @@
-//! Calls of the C library that ask the kernel for a thread by its number. A block's is made up, so that mutexes tell tasks
-//! apart; here it is the kernel's own for the length of the call, if the thread asked for is the caller.
+//! Calls of the C library that a block of our own would lead astray.
+//!
+//! Some ask the kernel for a thread by its number. A block's is made up, so that mutexes tell tasks apart; here it is the kernel's
+//! own for the length of the call, if the thread asked for is the caller. Others go through the C library's list of all
+//! threads and take the caller for one of them: they run on the thread's own block.
 //!
 //! Each definition stands in front of the C library's, for the whole process: the original, and one test.
 
@@ -9,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::layout::{Layout, layout, original};
-use super::{CURRENT, Record};
+use super::{CURRENT, Record, errno, on_root, set_errno};
 
 /// A function of the C library, looked up at its first use.
 struct Original {
@@ -87,12 +90,69 @@ by_number! {
     c"pthread_sigqueue" fn pthread_sigqueue(signal: c_int, value: libc::sigval);
 }
 
+macro_rules! on_root {
+    ($($name:literal fn $function:ident($($argument:ident: $type:ty),*);)*) => {$(
+        /// As the C library's function of this name.
+        ///
+        /// # Safety
+        ///
+        /// As that.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $function($($argument: $type),*) -> c_int {
+            static ORIGINAL: Original = Original::new($name);
+            let found = ORIGINAL.get();
+            if found.is_null() {
+                return refuse();
+            }
+            // SAFETY: the function of this name has this type.
+            let found = unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn($($type),*) -> c_int>(found) };
+            // SAFETY: passed on to the caller.
+            with_errno(|| unsafe { found($($argument),*) })
+        }
+    )*};
+}
+
+// They change every thread's identity, each of the list by a signal but the caller.
+on_root! {
+    c"setuid" fn setuid(id: libc::uid_t);
+    c"setgid" fn setgid(id: libc::gid_t);
+    c"seteuid" fn seteuid(id: libc::uid_t);
+    c"setegid" fn setegid(id: libc::gid_t);
+    c"setreuid" fn setreuid(real: libc::uid_t, effective: libc::uid_t);
+    c"setregid" fn setregid(real: libc::gid_t, effective: libc::gid_t);
+    c"setresuid" fn setresuid(real: libc::uid_t, effective: libc::uid_t, saved: libc::uid_t);
+    c"setresgid" fn setresgid(real: libc::gid_t, effective: libc::gid_t, saved: libc::gid_t);
+    c"setgroups" fn setgroups(count: usize, groups: *const libc::gid_t);
+    c"initgroups" fn initgroups(user: *const std::ffi::c_char, group: libc::gid_t);
+}
+
+#[cold]
+fn refuse() -> c_int {
+    set_errno(libc::ENOSYS);
+    -1
+}
+
+/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there.
+fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
+    let (result, code) = on_root(|| {
+        // The root's, here.
+        let result = f();
+        (result, errno())
+    });
+    if result < 0 {
+        set_errno(code);
+    }
+    result
+}
+
 /// The bounds of the caller's stack as the C library tells them; the caller runs on this block.
 pub(super) fn stack_of_caller(layout: &Layout, pointer: usize) -> Option<Range<usize>> {
     let mut attributes = MaybeUninit::uninit();
+    // SAFETY: no precondition.
+    let caller = unsafe { libc::pthread_self() };
     let told = layout.with_kernel_tid(pointer, || {
         // SAFETY: the calling thread; it initialises the attributes.
-        unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) }
+        unsafe { libc::pthread_getattr_np(caller, attributes.as_mut_ptr()) }
     });
     if told != 0 {
         return None;
