@@ -46,6 +46,7 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 use crate::hub::Hub;
+use crate::lock::steadily;
 use crate::thread_block;
 
 mod condition;
@@ -59,6 +60,7 @@ mod rwlock;
 mod semaphore;
 mod socket;
 mod symbol;
+mod thread;
 mod time;
 
 /// The functions behind the patched symbols: the C library's own, or whatever else stands there (a sanitizer's, say).
@@ -72,6 +74,7 @@ pub mod original {
     pub use super::rwlock::original::*;
     pub use super::semaphore::original::*;
     pub use super::socket::original::*;
+    pub use super::thread::original::*;
     pub use super::time::original::*;
 }
 
@@ -106,7 +109,11 @@ impl Areas {
     pub const FILE: Areas = Areas(1 << 6);
     /// All of these. Not [`THREAD`](Self::THREAD).
     pub const ALL: Areas = Areas((1 << 7) - 1);
-    /// Threads that are made from then on are tasks. It gives parallelism up, so it is to be asked for.
+    /// Threads that the main thread, or one with a hub, makes from then on are tasks of that hub, with thread-locals of their own. It
+    /// gives parallelism up, so it is to be asked for. [`SYNC`](Self::SYNC) comes with it: threads wait for each other.
+    ///
+    /// Such a thread begins to run when the thread that made it next waits; one that computes without ever waiting keeps the others from
+    /// running. Where tasks can have no thread-locals of their own, nothing changes: threads are native.
     pub const THREAD: Areas = Areas(1 << 7);
 
     /// Whether all of `other` is in this set.
@@ -176,10 +183,11 @@ impl fmt::Display for Areas {
 /// assert!(monkey::is_patched(Areas::TIME));
 /// ```
 pub unsafe fn patch(areas: Areas) {
+    let areas = if areas.contains(Areas::THREAD) { areas | Areas::SYNC } else { areas };
     if areas.contains(Areas::SYNC) {
         assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
         // Where there are none, tasks do with their thread's.
-        let _unsupported = thread_block::set_default(true);
+        let _unsupported = steadily(|| thread_block::set_default(true));
     }
     gate::open(areas);
 }

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use super::futex;
 use super::gate::{enclosed, errno, set_errno};
 use crate::hub::{Hub, Outcome, Reason, Sleeper, Target, Wakes};
-use crate::lock::{Lock, is_steady};
+use crate::lock::{Lock, is_steady, steadily};
 use crate::waiter::Clause;
 
 /// What an address stands for: different things may have the same one.
@@ -238,7 +238,7 @@ fn leave(bucket: &Bucket, node: &Node) -> End {
     let mut tries = 0_u32;
     while node.stage.load(Ordering::Acquire) != WOKEN {
         tries += 1;
-        if tries < 64 { hint::spin_loop() } else { thread::yield_now() }
+        if tries < 64 { hint::spin_loop() } else { steadily(thread::yield_now) }
     }
     End::Woken
 }
