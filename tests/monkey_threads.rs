@@ -1,8 +1,6 @@
 //! Rule 30: threads that are tasks, of programs that know nothing of it.
 
 use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -12,23 +10,17 @@ use std::time::{Duration, Instant};
 
 use greenroom::monkey::{self, Areas};
 
-mod common;
-
 /// Runs the test on a thread with a hub, for which threads are patched.
 fn patched(body: impl FnOnce() + Send + 'static) {
     // Native ones.
     let test = thread::Builder::new().spawn(|| {
-        greenroom::yield_now();
+        greenroom::spawn(|| ()).join().unwrap();
         // SAFETY: threads share only what is Send.
         unsafe { monkey::patch(Areas::THREAD | Areas::ALL) };
         body();
     });
     // Of a thread without a hub, which is native still.
     test.unwrap().join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
-}
-
-fn kernel_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 #[test]
@@ -200,68 +192,8 @@ fn native_threads_join_them_and_are_joined() {
 }
 
 #[test]
-fn an_echo_server_with_a_thread_for_each_connection_needs_one() {
-    const CLIENTS: usize = 1000;
-    patched(|| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let served = Arc::new(AtomicUsize::new(0));
-        let counted = served.clone();
-        let server = thread::spawn(move || {
-            for _ in 0..CLIENTS {
-                let (mut stream, _) = listener.accept().unwrap();
-                let served = counted.clone();
-                thread::spawn(move || {
-                    let mut bytes = [0; 64];
-                    loop {
-                        match stream.read(&mut bytes).unwrap() {
-                            0 => break,
-                            n => stream.write_all(&bytes[..n]).unwrap(),
-                        }
-                    }
-                    served.fetch_add(1, Ordering::SeqCst);
-                });
-            }
-        });
-        let before = kernel_threads();
-        let all_are_there = Arc::new(Barrier::new(CLIENTS + 1));
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| {
-                let all_are_there = all_are_there.clone();
-                thread::spawn(move || {
-                    let mut stream = TcpStream::connect(address).unwrap();
-                    for round in 0..3_usize {
-                        let text = format!("{number} {round}");
-                        stream.write_all(text.as_bytes()).unwrap();
-                        let mut answer = vec![0; text.len()];
-                        stream.read_exact(&mut answer).unwrap();
-                        assert_eq!(answer, text.as_bytes());
-                    }
-                    all_are_there.wait();
-                })
-            })
-            .collect();
-        all_are_there.wait();
-        // Both ends of all connections are open.
-        assert!(greenroom::testing::live_tasks() >= CLIENTS);
-        assert!(kernel_threads() < before + 20, "{} threads", kernel_threads());
-        clients.into_iter().for_each(|client| client.join().unwrap());
-        server.join().unwrap();
-        while served.load(Ordering::SeqCst) < CLIENTS {
-            thread::yield_now();
-        }
-    });
-}
-
-#[test]
 fn a_detached_thread_goes_on_and_c_can_leave_by_exit() {
     extern "C" fn leave(value: *mut libc::c_void) -> *mut libc::c_void {
-        struct Tell<'a>(&'a AtomicUsize);
-        impl Drop for Tell<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
         // SAFETY: it lives as long as the thread.
         let count = unsafe { &*value.cast::<AtomicUsize>() };
         count.fetch_add(1, Ordering::SeqCst);
@@ -283,35 +215,4 @@ fn a_detached_thread_goes_on_and_c_can_leave_by_exit() {
         drop(thread::spawn(move || sender.send(Rc::strong_count(&Rc::new(()))).unwrap()));
         assert_eq!(receiver.recv().unwrap(), 1);
     });
-}
-
-#[test]
-fn a_program_with_threads_alone_needs_no_hub_of_its_own_making() {
-    const NAME: &str = "a_program_with_threads_alone_needs_no_hub_of_its_own_making";
-    let output = common::in_child(NAME, || {
-        // SAFETY: threads share only what is Send.
-        unsafe { monkey::patch(Areas::THREAD | Areas::ALL) };
-        patched(|| {
-            let before = kernel_threads();
-            let threads: Vec<_> = (0..100)
-                .map(|number| {
-                    thread::spawn(move || {
-                        thread::sleep(Duration::from_millis(5));
-                        number
-                    })
-                })
-                .collect();
-            assert_eq!(kernel_threads(), before);
-            let sum: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-            println!("sum {sum}");
-            let panics = thread::Builder::new().name("panics".into()).spawn(|| panic!("as std shows it"));
-            assert!(panics.unwrap().join().is_err());
-        });
-    });
-    let Some(output) = output else { return };
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("sum 4950"), "{output:?}");
-    let errors = common::stderr(&output);
-    assert!(errors.contains("thread 'panics'") && errors.contains("as std shows it"), "{errors}");
-    assert!(!errors.contains("spawned at"), "{errors}");
 }
