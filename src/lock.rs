@@ -21,8 +21,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread;
 use std::time::Duration;
 
-use crate::sys;
-
 /// A value that several threads look at, one at a time and briefly.
 pub(crate) struct Lock<T> {
     /// [`FREE`], or the holder's [`token`].
@@ -126,10 +124,24 @@ impl<T> Lock<T> {
             } else if tries <= SPINS_AND_YIELDS {
                 thread::yield_now();
             } else {
-                sys::nap(SLEEP);
+                nap();
             }
         }
     }
+}
+
+/// Has the native thread sleep. No patched call: the caller is where nothing may switch.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn nap() {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: SLEEP.subsec_nanos().into() };
+    // SAFETY: a time that is alive for the call; what is left of it is not asked for.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, std::ptr::null_mut::<libc::timespec>()) };
+}
+
+/// Has the native thread sleep.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn nap() {
+    thread::sleep(SLEEP);
 }
 
 /// A mutex of std's that is held for longer than a [`Lock`] may be, across system calls say; its holder is not switched away either, so

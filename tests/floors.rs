@@ -52,7 +52,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (1, "timers", &[]),
     (1, "run_queue", &[]),
     // Memory, libc, a lock for a moment, time.
-    (0, "lock", &["sys"]),
+    (0, "lock", &[]),
     (0, "error", &[]),
     (0, "clock", &[]),
     (0, "sys", &["thread_block"]),
@@ -71,7 +71,17 @@ const BANS: &[(&str, &[&str])] = &[
     ("signal_hook::", &["signal/"]),
     (
         "libc::",
-        &["sys/", "stack/", "thread_block/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs", "monkey/"],
+        &[
+            "sys/",
+            "stack/",
+            "thread_block/",
+            "lock.rs",
+            "io/source.rs",
+            "fs/options.rs",
+            "net/connect.rs",
+            "remote.rs",
+            "monkey/",
+        ],
     ),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];

@@ -33,7 +33,7 @@ impl Hub {
         let _blocks = thread_block::hold();
         let mut link = self.shared.hold_link();
         // SAFETY: passed on to the caller.
-        let pid = unsafe { sys::fork() }?;
+        let pid = self.bare(|| unsafe { sys::fork() })?;
         if pid != 0 {
             return Ok(Some(pid));
         }

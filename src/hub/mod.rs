@@ -502,6 +502,17 @@ impl Hub {
         call()
     }
 
+    /// From now on nothing may switch, until [`end_hold`](Self::end_hold) is given the result: around a signal's handler.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn begin_hold(&self) -> bool {
+        self.held.replace(true)
+    }
+
+    #[cfg(feature = "monkey")]
+    pub(crate) fn end_hold(&self, before: bool) {
+        self.held.set(before);
+    }
+
     /// Runs `f`, in which nothing may switch.
     #[inline]
     fn hold<R>(&self, f: impl FnOnce() -> R) -> R {

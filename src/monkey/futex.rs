@@ -112,7 +112,7 @@ impl Call {
         // SAFETY: passed on to the caller of the symbol: null, or a time.
         let Some(limit) = (unsafe { (self.fourth as *const timespec).as_ref() }) else { return Ok(None) };
         // SAFETY: a reference.
-        let time = unsafe { time::read(limit) }.ok_or(())?;
+        let time = unsafe { time::read_timespec(limit) }.ok_or(())?;
         let clock = match self.operation & libc::FUTEX_CLOCK_REALTIME {
             0 => libc::CLOCK_MONOTONIC,
             _ => libc::CLOCK_REALTIME,

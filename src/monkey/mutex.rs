@@ -83,7 +83,7 @@ pub(super) unsafe fn until(clock: clockid_t, limit: *const timespec) -> Option<O
         return None;
     }
     // SAFETY: passed on to the caller.
-    let time = unsafe { time::read(limit) }?;
+    let time = unsafe { time::read_timespec(limit) }?;
     Some(Some(Until::at(clock, time)))
 }
 

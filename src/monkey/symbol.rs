@@ -55,7 +55,7 @@ extern "C" fn missing() -> libc::c_long {
 
 /// Defines symbols of libc: `fn name(arguments) -> result, AREA => answer;` where `answer` is what is called, with the hub and the
 /// arguments, for a caller that the area is patched for. All others get the original, which is `original::name`. With
-/// `all AREA` it is called for every thread once the area is patched, and without a hub.
+/// `all AREA` it is called for every thread once the area is patched, and without a hub. Of an area that is several, one will do.
 macro_rules! interpose {
     (@answer AREA $area:ident, $answer:path, $original:path, $($argument:ident),*) => {
         match $crate::monkey::gate::hub_for($crate::monkey::Areas::$area) {
@@ -66,7 +66,7 @@ macro_rules! interpose {
         }
     };
     (@answer all $area:ident, $answer:path, $original:path, $($argument:ident),*) => {
-        if $crate::monkey::gate::patched().contains($crate::monkey::Areas::$area) {
+        if $crate::monkey::gate::patched().meets($crate::monkey::Areas::$area) {
             // SAFETY: passed on to the caller.
             unsafe { $answer($($argument),*) }
         } else {

@@ -252,7 +252,8 @@ impl Workers {
 
     fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let (this, process) = (self.clone(), state.process);
-        thread::Builder::new().name(self.name.into()).spawn(move || this.serve(process))?;
+        // A native one, whatever is patched.
+        Hub::held(|| thread::Builder::new().name(self.name.into()).spawn(move || this.serve(process)))?;
         state.threads += 1;
         Ok(())
     }

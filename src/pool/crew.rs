@@ -17,6 +17,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -253,13 +254,15 @@ impl Slot {
     /// Makes a task a member, until it ends or is discarded. One that has ended, or is a member already, takes no slot.
     pub(super) fn enroll(mut self, task: &Task) {
         let _steady = steady();
-        if task.is_finished() || self.crew.contains(task) {
+        if task.is_finished() {
             return;
         }
         let crew = self.crew.clone();
+        let mut members = crew.members.borrow_mut();
+        let Entry::Vacant(place) = members.entry(task.id()) else { return };
         self.member = Some(task.id());
         let key = task.watch(Box::new(move || drop(self)));
-        crew.members.borrow_mut().insert(task.id(), (task.clone(), key));
+        place.insert((task.clone(), key));
     }
 }
 
