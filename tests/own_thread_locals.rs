@@ -326,26 +326,61 @@ fn a_park_in_an_unwind_is_not_cancelled_and_one_after_it_is() {
 }
 
 #[test]
-fn who_is_noted_as_unwinding_by_mistake_is_put_right_from_a_task_with_its_own() {
+fn who_unwinds_is_told_from_a_task_with_its_own() {
     check(|| {
-        // One shares the thread's count and is parked in its unwind; another one catches a panic meanwhile and parks.
+        // One shares the thread's count and is parked in its unwind, which no kill may reach.
         let log = Log::default();
-        let inner = log.clone();
+        let (inner, done) = (log.clone(), Rc::new(Cell::new(false)));
+        let until = done.clone();
         let unwinds = spawn(move || {
-            let _parks = ParksUnwinding(inner);
-            fail::<()>("on purpose");
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                let _parks = ParksUnwinding(inner);
+                fail::<()>("on purpose");
+            }));
+            while !until.get() {
+                yield_now();
+            }
+            caught.is_err()
         });
         yield_now();
+        // Another one catches a panic meanwhile and parks; it is taken for one that unwinds.
         let catches = spawn(|| {
             let _caught = catch_unwind(|| fail::<()>("x"));
             park();
         });
         yield_now();
+
+        // Seen from a task that does not unwind, the first one still does.
+        let (first, other) = (unwinds.task(), spawn(park));
+        yield_now();
+        spawn_own(move || {
+            first.kill_nowait();
+            other.kill();
+        })
+        .join()
+        .unwrap();
+        assert_eq!(log.take(), ["unwinding true"]);
         unwinds.task().unpark();
+        yield_now();
+        assert_eq!(log.take(), ["still unwinding true"]);
+
+        // Seen from a task that does unwind, nobody else does any more, and the second one can be killed.
+        struct Kills(greenroom::Task);
+        impl Drop for Kills {
+            fn drop(&mut self) {
+                assert!(panicking());
+                self.0.kill();
+            }
+        }
         let victim = catches.task();
-        spawn_own(move || victim.kill()).join().unwrap();
+        let kills = spawn_own(move || {
+            let _kills = Kills(victim);
+            fail::<()>("on purpose");
+        });
+        assert!(kills.join().is_err());
         assert!(catches.join().unwrap_err().is_killed());
-        assert!(unwinds.join().is_err());
+        done.set(true);
+        assert!(unwinds.join().unwrap_err().is_killed());
     });
 }
 

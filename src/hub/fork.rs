@@ -32,6 +32,7 @@ impl Hub {
         let table = reactor::hold_table();
         let _blocks = thread_block::hold();
         let mut link = self.shared.hold_link();
+        // What others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
         let pid = self.bare(|| unsafe { sys::fork() })?;
         if pid != 0 {

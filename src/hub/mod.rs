@@ -37,7 +37,7 @@ use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
 use crate::sys;
-use crate::thread_block::Block;
+use crate::thread_block::{self, Block};
 use crate::timers::{TimerKey, Timers};
 use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
@@ -657,6 +657,7 @@ impl Hub {
     /// Leaves the current task, which is in the run queue or parked, until its next turn (H1).
     #[inline(always)]
     fn switch_out(&self, task: TaskRef, unwinding: bool) {
+        debug_assert!(!thread_block::is_away(), "X2: nothing parks between two writes of the thread pointer");
         if unwinding {
             let parked = self.unwinds(&task);
             parked.set(parked.get() + 1);

@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(feature = "monkey")]
 pub(crate) use system::supported;
-pub(crate) use system::{Block, hold, identity, on_root};
+pub(crate) use system::{Block, hold, identity, is_away, on_root};
 
 /// Whether tasks get blocks for which nothing else is said.
 #[cfg(feature = "monkey")]

@@ -32,6 +32,12 @@ pub(crate) fn on_root<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether the caller is in what a task runs [`on_root`].
+#[inline(always)]
+pub(crate) fn is_away() -> bool {
+    false
+}
+
 impl Block {
     pub(crate) fn take(_stack: Range<usize>, _owner: *const ()) -> io::Result<Block> {
         supported().map(|()| unreachable!("never supported"))

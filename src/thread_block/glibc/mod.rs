@@ -20,7 +20,11 @@ use modules::{Generation, Images, has_outside};
 
 /// A thread block, in the hands of one task (X3).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block(NonNull<Record>);
+pub(crate) struct Block {
+    record: NonNull<Record>,
+    /// The record's, where the hub's loop has it at hand.
+    pointer: usize,
+}
 
 // SAFETY: whoever has taken it from the free list is alone with it (X3).
 unsafe impl Send for Block {}
@@ -39,7 +43,7 @@ struct Record {
     owner: Cell<*const ()>,
     /// Whether somebody else has a say in when it is used again.
     keeper: AtomicU8,
-    /// The thread pointer of the thread that runs its task, while it does.
+    /// The thread pointer of the thread whose task has it.
     root: Cell<usize>,
     /// See [`Block::unwinds`].
     unwinds: Cell<usize>,
@@ -67,6 +71,8 @@ static SPARE: Lock<Spare> = Lock::new(Spare { free: Vec::new(), images: None });
 thread_local! {
     /// The block that this code runs on, null if it is the thread's own. Every block has this variable, each its own.
     static CURRENT: Cell<*const Record> = const { Cell::new(ptr::null()) };
+    /// On a thread's own block: [`on_root`] runs there.
+    static IS_AWAY: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether tasks can have blocks.
@@ -92,9 +98,22 @@ pub(crate) fn on_root<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: null, or the running block's record.
     match unsafe { CURRENT.get().as_ref() } {
         // SAFETY: the thread's own, which waits for the hub's next turn.
-        Some(record) => unsafe { visit(record.root.get(), f) },
+        Some(record) => unsafe {
+            visit(record.root.get(), || {
+                IS_AWAY.set(true);
+                let result = f();
+                IS_AWAY.set(false);
+                result
+            })
+        },
         None => steadily(f),
     }
+}
+
+/// Whether the caller is in what a task runs [`on_root`]: it is on the task's stack, and must not park.
+#[inline]
+pub(crate) fn is_away() -> bool {
+    IS_AWAY.get()
 }
 
 /// Runs `f` on another block.
@@ -140,6 +159,9 @@ impl Block {
         record.identity.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
         record.owner.set(owner);
         record.unwinds.set(0);
+        // T1: the task is spawned on its thread, by the root or by another task.
+        // SAFETY: null, or the running block's record.
+        record.root.set(unsafe { CURRENT.get().as_ref() }.map_or_else(register::read, |running| running.root.get()));
         // SAFETY: X3: nobody runs on it.
         unsafe { layout.assign(record.pointer.get(), &stack) };
         Ok(block)
@@ -147,7 +169,7 @@ impl Block {
 
     fn record(&self) -> &Record {
         // SAFETY: records are never freed, and X3.
-        unsafe { self.0.as_ref() }
+        unsafe { self.record.as_ref() }
     }
 
     #[cold]
@@ -168,7 +190,7 @@ impl Block {
             unwinds: Cell::new(0),
             images: RefCell::new(images),
         }));
-        Ok(Block(NonNull::from(record)))
+        Ok(Block { record: NonNull::from(record), pointer })
     }
 
     /// Makes it as good as new (X4). If that fails it goes back to the others.
@@ -196,7 +218,7 @@ impl Block {
                 record.pointer.set(new);
                 record.is_new.set(true);
                 *record.images.borrow_mut() = new_images;
-                Ok(self)
+                Ok(Block { pointer: new, ..self })
             }
             Err(error) => {
                 *record.images.borrow_mut() = images;
@@ -244,11 +266,9 @@ impl Block {
     /// one, and come back from it (X1, X2); it does not unwind.
     #[inline(never)]
     pub(crate) unsafe fn run(self, resume: impl FnOnce() -> bool) -> bool {
-        let record = self.record();
         let root = register::read();
-        record.root.set(root);
         // SAFETY: furnished, and nobody else runs on it (X3).
-        unsafe { register::write(record.pointer.get()) };
+        unsafe { register::write(self.pointer) };
         let ended = resume();
         // SAFETY: X1: back to where the caller was.
         unsafe { register::write(root) };
@@ -305,7 +325,7 @@ impl Block {
     #[inline]
     pub(crate) fn unwinds(self) -> &'static Cell<usize> {
         // SAFETY: records are never freed.
-        unsafe { &self.0.as_ref().unwinds }
+        unsafe { &self.record.as_ref().unwinds }
     }
 }
 
