@@ -95,12 +95,14 @@ impl<T> Lock<T> {
     /// Waits until nobody holds it. To be given back soon, without a switch and without waiting for anything else.
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
+        // First, for who waits here gives the processor away, and nothing else.
+        let _steady = steady();
         let me = token();
         // Acquire: sees what the last holder left behind.
         if self.holder.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.contend(me);
         }
-        Guard { _steady: steady(), lock: self }
+        Guard { _steady, lock: self }
     }
 
     #[cold]

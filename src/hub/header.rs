@@ -74,6 +74,9 @@ pub(crate) struct Extra {
     pub(crate) waker: Option<Waker>,
     /// Task-locals by key, in the order in which they were first used.
     pub(crate) locals: Vec<(usize, Rc<dyn Any>)>,
+    /// A thread, for those who made it: a patched `pthread_create` did.
+    #[cfg(feature = "monkey")]
+    pub(crate) is_thread: bool,
     /// The body has not returned.
     pub(crate) failed: bool,
     /// What the floors above keep for each task (the greenlets' current one).

@@ -179,13 +179,28 @@ impl Target {
     #[inline]
     pub(crate) unsafe fn wake(&self, wakes: &mut Wakes) {
         match self {
-            Target::Task { shared, waiter, task } => {
+            Target::Task { shared, waiter, .. } => {
                 if let Some(hub) = Hub::get()
                     && ptr::eq(&raw const hub.shared, *shared)
                 {
                     hub.fire(*waiter);
                     return;
                 }
+                // SAFETY: passed on to the caller.
+                unsafe { self.wake_by_message(wakes) };
+            }
+            Target::Native(parker) => wakes.push(Wake::Native(parker.clone())),
+        }
+    }
+
+    /// As [`wake`](Self::wake), but leaves the lists of this thread's hub alone, which may be in the midst of a change.
+    ///
+    /// # Safety
+    ///
+    /// As for that.
+    pub(crate) unsafe fn wake_by_message(&self, wakes: &mut Wakes) {
+        match self {
+            Target::Task { shared, waiter, task } => {
                 // SAFETY: the owner's hub outlives its wait.
                 let shared = unsafe { &**shared }.clone();
                 let (task, generation, clause) = (*task, waiter.generation, waiter.clause);

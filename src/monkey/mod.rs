@@ -69,6 +69,7 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 use crate::hub::Hub;
+use crate::lock::steadily;
 use crate::thread_block;
 
 mod accept;
@@ -96,6 +97,7 @@ mod signal;
 mod socket;
 mod stream;
 mod symbol;
+mod thread;
 mod time;
 mod transfer;
 
@@ -124,6 +126,7 @@ pub mod original {
     pub use super::signal::original::*;
     pub use super::socket::original::*;
     pub use super::stream::original::*;
+    pub use super::thread::original::*;
     pub use super::time::original::*;
     pub use super::transfer::original::*;
 }
@@ -159,7 +162,11 @@ impl Areas {
     pub const FILE: Areas = Areas(1 << 6);
     /// All of these. Not [`THREAD`](Self::THREAD).
     pub const ALL: Areas = Areas((1 << 7) - 1);
-    /// Threads that are made from then on are tasks. It gives parallelism up, so it is to be asked for.
+    /// Threads that the main thread, or one with a hub, makes from then on are tasks of that hub, with thread-locals of their own. It
+    /// gives parallelism up, so it is to be asked for. [`SYNC`](Self::SYNC) comes with it: threads wait for each other.
+    ///
+    /// Such a thread begins to run when the thread that made it next waits; one that computes without ever waiting keeps the others from
+    /// running. Where tasks can have no thread-locals of their own, nothing changes: threads are native.
     pub const THREAD: Areas = Areas(1 << 7);
 
     /// What moves bytes through descriptors of any kind.
@@ -238,10 +245,11 @@ impl fmt::Display for Areas {
 /// assert!(monkey::is_patched(Areas::TIME));
 /// ```
 pub unsafe fn patch(areas: Areas) {
+    let areas = if areas.contains(Areas::THREAD) { areas | Areas::SYNC } else { areas };
     if areas.contains(Areas::SYNC) {
         assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
         // Where there are none, tasks do with their thread's.
-        let _unsupported = thread_block::set_default(true);
+        let _unsupported = steadily(|| thread_block::set_default(true));
     }
     let before = gate::open(areas);
     if areas.meets(Areas::NUMBERS) && !before.meets(Areas::NUMBERS) {

@@ -18,6 +18,7 @@ use super::parking::{self, ANY, Caller, End, Key, Kind, Until};
 use super::symbol::interpose;
 use super::{Areas, time};
 use crate::hub::Hub;
+use crate::lock::steadily;
 
 interpose! {
     fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int, SYNC => mutex_lock;
@@ -120,7 +121,7 @@ fn acquire(
     // switched away in there if that can be helped: he may have other locks.
     if is_held_natively(mutex) {
         for _ in 0..PATIENCE {
-            std::thread::yield_now();
+            steadily(std::thread::yield_now);
             match attempt() {
                 libc::EBUSY => {}
                 other => return other,

@@ -20,6 +20,8 @@
 //! - **L4** In a forked child the table is empty: the system wipes it. Those who stood there were the parent's.
 //! - **L5** A task parks here only while the crate is at rest ([`Hub::is_at_rest`]): whatever has the crate wait for a lock while it changes
 //!   something of its own (an allocator, mostly) stops the thread, as its author expects.
+//! - **L6** Who wakes while the crate is not at rest, an allocator again, may have interrupted a change of the hub's lists: he leaves those
+//!   alone and sends the hub a message.
 
 use std::cell::Cell;
 use std::hint;
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant};
 use super::futex;
 use super::gate::{enclosed, errno, set_errno};
 use crate::hub::{Hub, Outcome, Reason, Sleeper, Target, Wakes};
-use crate::lock::Lock;
+use crate::lock::{Lock, is_steady, steadily};
 use crate::waiter::Clause;
 
 /// What an address stands for: different things may have the same one.
@@ -236,7 +238,7 @@ fn leave(bucket: &Bucket, node: &Node) -> End {
     let mut tries = 0_u32;
     while node.stage.load(Ordering::Acquire) != WOKEN {
         tries += 1;
-        if tries < 64 { hint::spin_loop() } else { thread::yield_now() }
+        if tries < 64 { hint::spin_loop() } else { steadily(thread::yield_now) }
     }
     End::Woken
 }
@@ -333,9 +335,11 @@ pub(super) fn wake_some(address: usize) -> usize {
 #[cold]
 fn wake_those(address: usize, count: usize, fits: impl Fn(&Node) -> bool) -> usize {
     let Some(bucket) = bucket_of(address) else { return 0 };
+    // L6
+    let direct = !is_steady() && Hub::can_park();
     let held = || {
         let chosen = choose(bucket, count, fits);
-        deliver(chosen)
+        deliver(chosen, direct)
     };
     let saved = errno();
     let count = match Hub::get() {
@@ -377,7 +381,7 @@ fn choose(bucket: &Bucket, count: usize, fits: impl Fn(&Node) -> bool) -> *const
 }
 
 /// Wakes the owners of a chain. Says how many there were.
-fn deliver(mut chosen: *const Node) -> usize {
+fn deliver(mut chosen: *const Node, direct: bool) -> usize {
     let mut count = 0;
     // SAFETY: L2: chosen by us, and not yet woken.
     while let Some(node) = unsafe { chosen.as_ref() } {
@@ -386,8 +390,12 @@ fn deliver(mut chosen: *const Node) -> usize {
         match &node.task {
             Some(task) => {
                 let mut wakes = Wakes::new();
-                // SAFETY: the owner is still in his wait.
-                unsafe { task.wake(&mut wakes) };
+                match direct {
+                    // SAFETY: the owner is still in his wait.
+                    true => unsafe { task.wake(&mut wakes) },
+                    // SAFETY: as above.
+                    false => unsafe { task.wake_by_message(&mut wakes) },
+                }
                 node.stage.store(WOKEN, Ordering::Release);
             }
             None => {

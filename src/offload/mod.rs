@@ -49,7 +49,8 @@ mod tests;
 
 use job::Call;
 pub use job::OffloadHandle;
-use workers::{IDLE, Refusal, Refused, Workers, on_worker};
+pub(crate) use workers::on_worker;
+use workers::{IDLE, Refusal, Refused, Workers};
 
 /// Runs `f` on a native thread of the [default pool](default_pool) and gives its value. Only the caller is parked.
 ///

@@ -112,7 +112,7 @@ thread_local! {
 }
 
 /// Whether this thread is a worker of any pool.
-pub(super) fn on_worker() -> bool {
+pub(crate) fn on_worker() -> bool {
     !on_root(|| MINE.get()).is_null()
 }
 

@@ -47,6 +47,21 @@ impl Block {
         match self {}
     }
 
+    #[cfg(feature = "monkey")]
+    pub(crate) fn keep(self) {
+        match self {}
+    }
+
+    #[cfg(feature = "monkey")]
+    pub(crate) fn release(self) {
+        match self {}
+    }
+
+    #[cfg(feature = "monkey")]
+    pub(crate) fn name(self) -> usize {
+        match self {}
+    }
+
     pub(crate) unsafe fn run(self, _resume: impl FnOnce() -> bool) -> bool {
         match self {}
     }

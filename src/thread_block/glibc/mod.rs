@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 
 use crate::lock::{Guard, Lock, steadily, steady};
 
@@ -41,6 +41,8 @@ struct Record {
     identity: Cell<u64>,
     /// Given by its owner, for `enter`.
     owner: Cell<*const ()>,
+    /// Whether somebody else has a say in when it is used again.
+    keeper: AtomicU8,
     /// The thread pointer of the thread whose task has it.
     root: Cell<usize>,
     /// See [`Block::unwinds`].
@@ -48,6 +50,13 @@ struct Record {
     /// What is laid down to make it as good as new; none if that cannot be.
     images: RefCell<Option<Arc<Images>>>,
 }
+
+/// Nobody keeps the block from being used again when its task has left it.
+const NOBODY: u8 = 0;
+/// Somebody does.
+const KEPT: u8 = 1;
+/// The task has left it since.
+const LEFT: u8 = 2;
 
 /// Blocks that nobody has.
 struct Spare {
@@ -176,6 +185,7 @@ impl Block {
             is_new: Cell::new(true),
             identity: Cell::new(0),
             owner: Cell::new(ptr::null()),
+            keeper: AtomicU8::new(NOBODY),
             root: Cell::new(0),
             unwinds: Cell::new(0),
             images: RefCell::new(images),
@@ -225,7 +235,27 @@ impl Block {
     /// X3: its values have been destroyed, and its task's stack is not run any more.
     #[inline]
     pub(crate) unsafe fn give_back(self) {
-        SPARE.lock().free.push(self);
+        if self.record().keeper.compare_exchange(KEPT, LEFT, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            SPARE.lock().free.push(self);
+        }
+    }
+
+    /// Has it stay out of use beyond the end of its task, until it is released: its name is still known to somebody.
+    pub(crate) fn keep(self) {
+        self.record().keeper.store(KEPT, Ordering::Release);
+    }
+
+    /// Takes [`keep`](Self::keep) back, once; on any thread.
+    pub(crate) fn release(self) {
+        if self.record().keeper.swap(NOBODY, Ordering::AcqRel) == LEFT {
+            SPARE.lock().free.push(self);
+        }
+    }
+
+    /// What `pthread_self` gives on it.
+    pub(crate) fn name(self) -> usize {
+        let layout = layout().expect("blocks are made where they are supported");
+        layout.descriptor(self.record().pointer.get())
     }
 
     /// Runs `resume`, which switches to the block's task, on the block.

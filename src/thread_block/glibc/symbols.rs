@@ -55,8 +55,17 @@ fn for_task(record: &Record, thread: libc::pthread_t, f: impl FnOnce() -> c_int)
     }
 }
 
+/// What is to be done to an answer.
+macro_rules! then {
+    ([] $done:ident, $($argument:ident),*) => { $done };
+    ([$then:path] $done:ident, $($argument:ident),*) => {
+        // SAFETY: passed on to the caller.
+        unsafe { $then($done, $($argument),*) }
+    };
+}
+
 macro_rules! by_number {
-    ($($name:literal fn $function:ident($($argument:ident: $type:ty),*);)*) => {$(
+    ($($name:literal fn $function:ident($($argument:ident: $type:ty),*) $(then $then:path)?;)*) => {$(
         /// As the C library's function of this name.
         ///
         /// # Safety
@@ -74,13 +83,14 @@ macro_rules! by_number {
                 mem::transmute::<*mut c_void, unsafe extern "C" fn(libc::pthread_t, $($type),*) -> c_int>(found)
             };
             // SAFETY: passed on to the caller.
-            by_number(thread, || unsafe { found(thread, $($argument),*) })
+            let done = by_number(thread, || unsafe { found(thread, $($argument),*) });
+            then!([$($then)?] done, $($argument),*)
         }
     )*};
 }
 
 by_number! {
-    c"pthread_getattr_np" fn pthread_getattr_np(attributes: *mut libc::pthread_attr_t);
+    c"pthread_getattr_np" fn pthread_getattr_np(attributes: *mut libc::pthread_attr_t) then with_guard;
     c"pthread_getaffinity_np" fn pthread_getaffinity_np(size: usize, set: *mut libc::cpu_set_t);
     c"pthread_setaffinity_np" fn pthread_setaffinity_np(size: usize, set: *const libc::cpu_set_t);
     c"pthread_getcpuclockid" fn pthread_getcpuclockid(clock: *mut libc::clockid_t);
@@ -144,6 +154,28 @@ fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
     }
     result
 }
+
+/// A task's stack has a guard too, of a page, which std insists on.
+///
+/// # Safety
+///
+/// The attributes are good, if the call that was to fill them is `done`.
+unsafe fn with_guard(done: c_int, attributes: *mut libc::pthread_attr_t) -> c_int {
+    let mut size = 0;
+    // SAFETY: passed on to the caller.
+    if done == 0
+        && !CURRENT.get().is_null()
+        && unsafe { libc::pthread_attr_getguardsize(attributes, &raw mut size) } == 0
+        && size == 0
+    {
+        // SAFETY: as above.
+        unsafe { libc::pthread_attr_setguardsize(attributes, GUARD) };
+    }
+    done
+}
+
+/// The smallest page there is.
+const GUARD: usize = 4096;
 
 /// The bounds of the caller's stack as the C library tells them; the caller runs on this block.
 pub(super) fn stack_of_caller(layout: &Layout, pointer: usize) -> Option<Range<usize>> {
