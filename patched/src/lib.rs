@@ -18,6 +18,7 @@ pub use relay::Relay;
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -127,15 +128,16 @@ pub struct Stats {
     pub wall: Duration,
     /// Of the whole process, with the servers that are native threads of it.
     pub cpu: Duration,
-    /// How many native threads there were at most, more than before.
+    /// How many native threads there were at most, more than before. Without those of greenroom's own pools, for names and files.
     pub more_threads: usize,
+    /// For how long its threads waited for a processor.
+    pub queued: Duration,
     /// On how many native threads the bodies ran.
     pub ran_on: usize,
 }
 
 impl Stats {
-    /// Checks that all bodies ran on one native thread, and that no more than `others` helped: a pool for names or files, or
-    /// threads that the crate itself starts.
+    /// Checks that all bodies ran on one native thread, and that no more than `others` were started meanwhile, by the crate.
     #[track_caller]
     pub fn on_one_thread(&self, others: usize) -> &Stats {
         if cfg!(not(feature = "control")) {
@@ -150,7 +152,7 @@ impl Stats {
 pub fn overlap<T: Send + 'static>(count: usize, body: impl Fn(usize) -> T + Send + Sync + 'static) -> (Vec<T>, Stats) {
     let sampler = Sampler::start();
     let body = Arc::new(body);
-    let (cpu, begun) = (cpu_time(), Instant::now());
+    let (cpu, queued, begun) = (cpu_time(), queued_time(), Instant::now());
     let going: Vec<_> = (0..count)
         .map(|i| {
             let body = body.clone();
@@ -158,8 +160,8 @@ pub fn overlap<T: Send + 'static>(count: usize, body: impl Fn(usize) -> T + Send
         })
         .collect();
     let (results, threads): (Vec<T>, HashSet<i32>) = going.into_iter().map(Going::join).unzip();
-    let (wall, cpu) = (begun.elapsed(), cpu_time() - cpu);
-    (results, Stats { wall, cpu, more_threads: sampler.stop(), ran_on: threads.len() })
+    let (wall, cpu, queued) = (begun.elapsed(), cpu_time() - cpu, queued_time().saturating_sub(queued));
+    (results, Stats { wall, cpu, queued, more_threads: sampler.stop(), ran_on: threads.len() })
 }
 
 /// Counts the native threads of the process, again and again.
@@ -174,21 +176,21 @@ impl Sampler {
         let before = native_threads();
         let enough = Arc::new(AtomicBool::new(false));
         let seen = enough.clone();
-        let thread = thread::spawn(move || {
+        let sample = move || {
             let mut most = 0;
             while !seen.load(Ordering::Relaxed) {
                 most = most.max(native_threads());
                 thread::sleep(5 * MS);
             }
             most
-        });
+        };
+        let thread = thread::Builder::new().name(SAMPLER.to_owned()).spawn(sample).expect("a thread");
         Sampler { before, enough, thread }
     }
 
     fn stop(self) -> usize {
         self.enough.store(true, Ordering::Relaxed);
-        // Its own is one of them.
-        self.thread.join().expect("it only counts").saturating_sub(self.before + 1)
+        self.thread.join().expect("it only counts").saturating_sub(self.before)
     }
 }
 
@@ -222,10 +224,27 @@ pub fn is_child(test: &str) -> bool {
 
 const CHILD: &str = "GREENROOM_CHILD";
 
-/// How many native threads the process has.
+/// How many native threads the process has, without those that count them and those of greenroom's pools.
 pub fn native_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").expect("procfs is mounted").count()
+    threads().filter(|[name, _]| !name.starts_with("greenroom-")).count()
 }
+
+/// How long the native threads that there are have waited for a processor.
+fn queued_time() -> Duration {
+    threads().filter_map(|[_, times]| times.split(' ').nth(1)?.parse().ok()).map(Duration::from_nanos).sum()
+}
+
+/// The name and the `schedstat` of each native thread but those that count. One that has just ended is left out.
+fn threads() -> impl Iterator<Item = [String; 2]> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs is mounted");
+    let told = |path: PathBuf| {
+        let told = |file| std::fs::read_to_string(path.join(file)).ok();
+        Some([told("comm")?, told("schedstat")?])
+    };
+    tasks.filter_map(move |task| told(task.ok()?.path())).filter(|[name, _]| name.trim_end() != SAMPLER)
+}
+
+const SAMPLER: &str = "sampler";
 
 /// The kernel's number for the native thread that this runs on.
 pub fn kernel_thread() -> i32 {
