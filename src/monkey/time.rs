@@ -25,7 +25,7 @@ interpose! {
 
 unsafe fn time_nanosleep(hub: &'static Hub, request: *const timespec, left: *mut timespec) -> c_int {
     // SAFETY: passed on to the caller.
-    let Some(time) = (unsafe { read(request) }) else {
+    let Some(time) = (unsafe { read_timespec(request) }) else {
         // SAFETY: passed on to the caller, for the original's own errors.
         return unsafe { original::nanosleep(request, left) };
     };
@@ -42,7 +42,7 @@ unsafe fn time_clock_nanosleep(
 ) -> c_int {
     let wanted = matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME);
     // SAFETY: passed on to the caller.
-    let time = unsafe { read(request) }.filter(|_| wanted && flags & !libc::TIMER_ABSTIME == 0);
+    let time = unsafe { read_timespec(request) }.filter(|_| wanted && flags & !libc::TIMER_ABSTIME == 0);
     let Some(time) = time else {
         // SAFETY: passed on to the caller, for the original's own errors, and for clocks of processor time.
         return unsafe { original::clock_nanosleep(clock, flags, request, left) };
@@ -94,7 +94,7 @@ fn rest(hub: &'static Hub, time: Option<Duration>) -> bool {
 /// # Safety
 ///
 /// The pointer is null or good.
-unsafe fn read(time: *const timespec) -> Option<Duration> {
+pub(super) unsafe fn read_timespec(time: *const timespec) -> Option<Duration> {
     // SAFETY: passed on to the caller.
     let time = unsafe { time.as_ref() }?;
     let seconds = u64::try_from(time.tv_sec).ok()?;
@@ -102,12 +102,12 @@ unsafe fn read(time: *const timespec) -> Option<Duration> {
     Some(Duration::new(seconds, nanos))
 }
 
-fn now_by(clock: clockid_t) -> Duration {
+pub(super) fn now_by(clock: clockid_t) -> Duration {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     let errno = errno();
     // SAFETY: writes one time, alive for the call.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     set_errno(errno);
     // SAFETY: a reference.
-    unsafe { read(&raw const now) }.unwrap_or(Duration::ZERO)
+    unsafe { read_timespec(&raw const now) }.unwrap_or(Duration::ZERO)
 }
