@@ -16,9 +16,9 @@ pub use http::{Certificate, HttpServer};
 pub use programs::{Program, ftp, mariadb, memcached, mosquitto, postgres, redis, smtp};
 pub use relay::Relay;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -177,12 +177,16 @@ impl Sampler {
         let enough = Arc::new(AtomicBool::new(false));
         let seen = enough.clone();
         let sample = move || {
-            let mut most = 0;
+            // By the last names that were seen: a thread that has just begun has its parent's.
+            let (mut names, mut samples) = (HashMap::new(), Vec::new());
             while !seen.load(Ordering::Relaxed) {
-                most = most.max(native_threads());
+                let sample: Vec<(OsString, String)> = threads().map(|(number, [name, _])| (number, name)).collect();
+                samples.push(sample.iter().map(|(number, _)| number.clone()).collect::<Vec<_>>());
+                names.extend(sample);
                 thread::sleep(5 * MS);
             }
-            most
+            let counted = |sample: &Vec<OsString>| sample.iter().filter(|&number| counts(&names[number])).count();
+            samples.iter().map(counted).max().unwrap_or(0)
         };
         let thread = thread::Builder::new().name(SAMPLER.to_owned()).spawn(sample).expect("a thread");
         Sampler { before, enough, thread }
@@ -226,22 +230,27 @@ const CHILD: &str = "GREENROOM_CHILD";
 
 /// How many native threads the process has, without those that count them and those of greenroom's pools.
 pub fn native_threads() -> usize {
-    threads().filter(|[name, _]| !name.starts_with("greenroom-")).count()
+    threads().filter(|(_, [name, _])| counts(name)).count()
 }
 
-/// How long the native threads that there are have waited for a processor.
+fn counts(name: &str) -> bool {
+    name.trim_end() != SAMPLER && !name.starts_with("greenroom-")
+}
+
+/// How long the native threads that there are have waited for a processor, but for those that count them.
 fn queued_time() -> Duration {
-    threads().filter_map(|[_, times]| times.split(' ').nth(1)?.parse().ok()).map(Duration::from_nanos).sum()
+    let waited = threads().filter(|(_, [name, _])| name.trim_end() != SAMPLER);
+    waited.filter_map(|(_, [_, times])| times.split(' ').nth(1)?.parse().ok()).map(Duration::from_nanos).sum()
 }
 
-/// The name and the `schedstat` of each native thread but those that count. One that has just ended is left out.
-fn threads() -> impl Iterator<Item = [String; 2]> {
+/// The number, and the name and the `schedstat` of each native thread. One that has just ended is left out.
+fn threads() -> impl Iterator<Item = (OsString, [String; 2])> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs is mounted");
-    let told = |path: PathBuf| {
-        let told = |file| std::fs::read_to_string(path.join(file)).ok();
-        Some([told("comm")?, told("schedstat")?])
-    };
-    tasks.filter_map(move |task| told(task.ok()?.path())).filter(|[name, _]| name.trim_end() != SAMPLER)
+    tasks.filter_map(|task| {
+        let task = task.ok()?;
+        let told = |file| std::fs::read_to_string(task.path().join(file)).ok();
+        Some((task.file_name(), [told("comm")?, told("schedstat")?]))
+    })
 }
 
 const SAMPLER: &str = "sampler";
