@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 /// then: the server hangs up, and without `control` the task is killed, or its time runs out. The call must end, with an
 /// error or by an unwind, and leave its connection; and the next call to the same server must succeed.
 ///
-/// `call` gives what it got, or the crate's error.
+/// `call` gives what it got, or the crate's error. A crate that panics for an error that it does not know may do so.
 pub fn bad_days<T, E>(server: SocketAddr, call: impl Fn(SocketAddr) -> Result<T, E> + Clone + Send + 'static)
 where
     T: Send + Debug + 'static,
@@ -41,10 +41,14 @@ where
                 #[cfg(not(feature = "control"))]
                 End::Kill => killed(&relay, move || cut(address)),
                 #[cfg(not(feature = "control"))]
-                End::Timeout => greenroom::spawn(move || greenroom::timeout(100 * MS, || cut(address)))
-                    .join()
-                    .expect("it neither panics nor is killed")
-                    .map_or(Err(None), |outcome| outcome.map_err(Some)),
+                End::Timeout => {
+                    let timed = move || match greenroom::timeout(100 * MS, || cut(address)) {
+                        Ok(outcome) => outcome.map_err(Some),
+                        Err(greenroom::Elapsed { .. }) => Err(None),
+                    };
+                    let timed = greenroom::Builder::new().stack_size(crate::STACK).spawn(timed);
+                    ended(timed.expect("memory for a stack").join())
+                }
             };
             // Few need the last bytes of all: a good-bye, say.
             if limit < total / 2 {
@@ -88,9 +92,16 @@ fn killed<T: 'static, E: 'static>(
     // Once more, so that it has read them.
     greenroom::sleep(MS);
     assert!(call.kill_timeout(20_000 * MS), "it does not end");
-    match call.join() {
-        Ok(outcome) => outcome.map_err(Some),
+    ended(call.join().map(|outcome| outcome.map_err(Some)))
+}
+
+/// What a task came to. The error of a call that is cancelled is one that no crate knows, and some make a panic of it.
+#[cfg(not(feature = "control"))]
+fn ended<T, E>(joined: Result<Result<T, Option<E>>, greenroom::JoinError>) -> Result<T, Option<E>> {
+    match joined {
+        Ok(outcome) => outcome,
         Err(greenroom::JoinError::Killed) => Err(None),
+        Err(error) if error.to_string().contains("Operation canceled") => Err(None),
         Err(error) => panic!("{error}"),
     }
 }

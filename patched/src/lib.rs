@@ -16,7 +16,8 @@ pub use http::{Certificate, HttpServer};
 pub use programs::{Program, ftp, mariadb, memcached, mosquitto, postgres, redis, smtp};
 pub use relay::Relay;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,15 +128,16 @@ pub struct Stats {
     pub wall: Duration,
     /// Of the whole process, with the servers that are native threads of it.
     pub cpu: Duration,
-    /// How many native threads there were at most, more than before.
+    /// How many native threads there were at most, more than before. Without those of greenroom's own pools, for names and files.
     pub more_threads: usize,
+    /// For how long its threads waited for a processor.
+    pub queued: Duration,
     /// On how many native threads the bodies ran.
     pub ran_on: usize,
 }
 
 impl Stats {
-    /// Checks that all bodies ran on one native thread, and that no more than `others` helped: a pool for names or files, or
-    /// threads that the crate itself starts.
+    /// Checks that all bodies ran on one native thread, and that no more than `others` were started meanwhile, by the crate.
     #[track_caller]
     pub fn on_one_thread(&self, others: usize) -> &Stats {
         if cfg!(not(feature = "control")) {
@@ -150,7 +152,7 @@ impl Stats {
 pub fn overlap<T: Send + 'static>(count: usize, body: impl Fn(usize) -> T + Send + Sync + 'static) -> (Vec<T>, Stats) {
     let sampler = Sampler::start();
     let body = Arc::new(body);
-    let (cpu, begun) = (cpu_time(), Instant::now());
+    let (cpu, queued, begun) = (cpu_time(), queued_time(), Instant::now());
     let going: Vec<_> = (0..count)
         .map(|i| {
             let body = body.clone();
@@ -158,8 +160,8 @@ pub fn overlap<T: Send + 'static>(count: usize, body: impl Fn(usize) -> T + Send
         })
         .collect();
     let (results, threads): (Vec<T>, HashSet<i32>) = going.into_iter().map(Going::join).unzip();
-    let (wall, cpu) = (begun.elapsed(), cpu_time() - cpu);
-    (results, Stats { wall, cpu, more_threads: sampler.stop(), ran_on: threads.len() })
+    let (wall, cpu, queued) = (begun.elapsed(), cpu_time() - cpu, queued_time().saturating_sub(queued));
+    (results, Stats { wall, cpu, queued, more_threads: sampler.stop(), ran_on: threads.len() })
 }
 
 /// Counts the native threads of the process, again and again.
@@ -174,21 +176,25 @@ impl Sampler {
         let before = native_threads();
         let enough = Arc::new(AtomicBool::new(false));
         let seen = enough.clone();
-        let thread = thread::spawn(move || {
-            let mut most = 0;
+        let sample = move || {
+            // By the last names that were seen: a thread that has just begun has its parent's.
+            let (mut names, mut samples) = (HashMap::new(), Vec::new());
             while !seen.load(Ordering::Relaxed) {
-                most = most.max(native_threads());
+                let sample: Vec<(OsString, String)> = threads().map(|(number, [name, _])| (number, name)).collect();
+                samples.push(sample.iter().map(|(number, _)| number.clone()).collect::<Vec<_>>());
+                names.extend(sample);
                 thread::sleep(5 * MS);
             }
-            most
-        });
+            let counted = |sample: &Vec<OsString>| sample.iter().filter(|&number| counts(&names[number])).count();
+            samples.iter().map(counted).max().unwrap_or(0)
+        };
+        let thread = thread::Builder::new().name(SAMPLER.to_owned()).spawn(sample).expect("a thread");
         Sampler { before, enough, thread }
     }
 
     fn stop(self) -> usize {
         self.enough.store(true, Ordering::Relaxed);
-        // Its own is one of them.
-        self.thread.join().expect("it only counts").saturating_sub(self.before + 1)
+        self.thread.join().expect("it only counts").saturating_sub(self.before)
     }
 }
 
@@ -222,10 +228,32 @@ pub fn is_child(test: &str) -> bool {
 
 const CHILD: &str = "GREENROOM_CHILD";
 
-/// How many native threads the process has.
+/// How many native threads the process has, without those that count them and those of greenroom's pools.
 pub fn native_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").expect("procfs is mounted").count()
+    threads().filter(|(_, [name, _])| counts(name)).count()
 }
+
+fn counts(name: &str) -> bool {
+    name.trim_end() != SAMPLER && !name.starts_with("greenroom-")
+}
+
+/// How long the native threads that there are have waited for a processor, but for those that count them.
+fn queued_time() -> Duration {
+    let waited = threads().filter(|(_, [name, _])| name.trim_end() != SAMPLER);
+    waited.filter_map(|(_, [_, times])| times.split(' ').nth(1)?.parse().ok()).map(Duration::from_nanos).sum()
+}
+
+/// The number, and the name and the `schedstat` of each native thread. One that has just ended is left out.
+fn threads() -> impl Iterator<Item = (OsString, [String; 2])> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs is mounted");
+    tasks.filter_map(|task| {
+        let task = task.ok()?;
+        let told = |file| std::fs::read_to_string(task.path().join(file)).ok();
+        Some((task.file_name(), [told("comm")?, told("schedstat")?]))
+    })
+}
+
+const SAMPLER: &str = "sampler";
 
 /// The kernel's number for the native thread that this runs on.
 pub fn kernel_thread() -> i32 {

@@ -49,24 +49,17 @@ fn ureq_overlaps_on_connections_that_others_made() {
     });
 }
 
-/// The best of a few: other programs may have the processor, but not every time. The threads of the control share it badly.
+/// Other programs may have the processor: what its threads waited for one counts, too. Those of the control do little else.
 #[test]
 fn a_thousand_calls_of_50_ms_take_at_most_150_and_their_cpu_time() {
     check(HttpServer::plain, |server| {
-        let address = server.address();
-        let mut seen = Vec::new();
-        for _ in 0..8 {
-            let agent = ureq::Agent::new_with_defaults();
-            let (texts, stats) =
-                overlap(1000, move |i| ureq_get(&agent, &format!("http://{address}/late/50/number-{i}")).unwrap());
-            assert!(texts.iter().enumerate().all(|(i, text)| *text == format!("number-{i}")));
-            stats.on_one_thread(0);
-            if cfg!(feature = "control") || stats.wall <= 3 * 50 * MS + stats.cpu {
-                return;
-            }
-            seen.push(stats);
-        }
-        panic!("{seen:#?}");
+        let (address, agent) = (server.address(), ureq::Agent::new_with_defaults());
+        let (texts, stats) =
+            overlap(1000, move |i| ureq_get(&agent, &format!("http://{address}/late/50/number-{i}")).unwrap());
+        assert!(texts.iter().enumerate().all(|(i, text)| *text == format!("number-{i}")));
+        let enough = 3 * 50 * MS + stats.cpu + stats.queued;
+        assert!(stats.on_one_thread(0).wall <= enough || cfg!(feature = "control"), "{stats:?}");
+        eprintln!("{stats:?}");
     });
 }
 
@@ -82,8 +75,7 @@ fn ureq_overlaps_with_tls() {
             ureq_get(&agent, &format!("https://localhost:{port}/gate/tls/{MANY}/number-{i}")).unwrap()
         });
         assert!(texts.iter().enumerate().all(|(i, text)| *text == format!("number-{i}")));
-        // Names are looked up by others.
-        stats.on_one_thread(8);
+        stats.on_one_thread(0);
     });
 }
 
@@ -201,7 +193,9 @@ fn reqwest_overlaps_with_a_client_for_each_call() {
 fn reqwest_cut_short() {
     check(HttpServer::plain, |server| {
         bad_days(server.address(), |address| {
-            let text = reqwest::blocking::get(format!("http://{address}/echo/hello"))?.text()?;
+            // A kill cannot end its wait for its own thread: that is a lock's. Its time-out does.
+            let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(2)).build()?;
+            let text = client.get(format!("http://{address}/echo/hello")).send()?.text()?;
             assert_eq!(text, "hello");
             Ok::<(), reqwest::Error>(())
         });
@@ -233,7 +227,8 @@ fn tiny_http_serves_tasks_from_tasks() {
                 Some(text) => *text == format!("/number-{i}"),
             };
             assert!(texts.iter().enumerate().all(right));
-            assert!(stats.ran_on == 1 || cfg!(feature = "control"), "{stats:?}");
+            // The server's.
+            stats.on_one_thread(CLIENTS + 5);
         },
     );
 }
@@ -292,6 +287,7 @@ fn ureq_keeps_its_own_timeout() {
             begun.elapsed()
         });
         assert!(waited.iter().all(|waited| *waited >= 200 * MS), "{waited:?}");
-        assert!(stats.on_one_thread(0).wall < 100 * 200 * MS / 4, "{stats:?}");
+        // It looks up names on threads of its own when there is a time-out.
+        assert!(stats.on_one_thread(100).wall < 100 * 200 * MS / 4, "{stats:?}");
     });
 }
