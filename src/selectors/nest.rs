@@ -1,8 +1,8 @@
 //! What says when to look again at descriptors that poll(2) looks at: an epoll descriptor, for one wait at a time.
 //!
 //! A look knows numbers, the nest knows open files. So each wait tells it anew what to look at, one system call for each number: to
-//! leave that out would miss a number that was closed and used again. It is kept for the next wait, which mostly has the same
-//! descriptors. While nobody waits it is not in the hub's poller, so that what is left in it wakes nobody.
+//! leave that out would miss a number that was closed and used again. It is kept for the next wait on this thread, which mostly has the
+//! same descriptors. While nobody waits it is not in the hub's poller, so that what is left in it wakes nobody.
 //!
 //! Edges, for two reasons. What the look does not count (a hang-up, where urgent data is asked for; a file that had the
 //! number before and lives on) would stay there as a level, and the wait would turn in circles. And edges that are
@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::process;
@@ -19,7 +20,6 @@ use std::time::Instant;
 use super::look::Bell;
 use super::select::merge;
 use crate::hub::Hub;
-use crate::lock::Lock;
 use crate::sys::{self, PollFd};
 use crate::waiter::End;
 
@@ -33,19 +33,19 @@ pub(crate) struct Nest {
     process: u32,
 }
 
-/// So many are kept, at most.
-const KEPT: usize = 16;
+/// So many are kept on a thread.
+const KEPT: usize = 4;
 
-/// For all threads: a task with thread-locals of its own would keep some for itself.
-static NESTS: Lock<Vec<Nest>> = Lock::new(Vec::new());
+thread_local! {
+    static NESTS: RefCell<Vec<Nest>> = const { RefCell::new(Vec::new()) };
+}
 
 impl Nest {
     /// One that was kept, or a new one.
     pub(crate) fn take() -> io::Result<Nest> {
         let process = process::id();
         loop {
-            let kept = NESTS.lock().pop();
-            match kept {
+            match NESTS.try_with(|nests| nests.borrow_mut().pop()).ok().flatten() {
                 Some(nest) if nest.process == process => return Ok(nest),
                 Some(_the_parents) => {}
                 None => {
@@ -58,13 +58,13 @@ impl Nest {
     /// Keeps it for the next wait.
     pub(crate) fn keep(mut self) {
         self.filled = None;
-        let mut nests = NESTS.lock();
-        if nests.len() < KEPT {
-            nests.push(self);
-            return;
-        }
-        // It is closed without the lock.
-        drop(nests);
+        // Where the thread ends it is closed.
+        let _ending = NESTS.try_with(|nests| {
+            let mut nests = nests.borrow_mut();
+            if nests.len() < KEPT {
+                nests.push(self);
+            }
+        });
     }
 
     /// For the bell of the wait.
