@@ -262,17 +262,20 @@ fn a_kill_is_ecanceled_and_takes_nothing() {
     alone("a_kill_is_ecanceled_and_takes_nothing", || {
         let mut child = child(9);
         let pid = pid(&child);
+        let (is_there, there) = greenroom::sync::mpsc::channel();
         let waits = [
             spawn(move || waitpid(pid, 0)),
             spawn(|| waitpid(-1, 0)),
             spawn(move || waitpid(pid, libc::WUNTRACED)),
-            spawn(|| {
+            spawn(move || {
                 let late = greenroom::timeout(MS, || assert_eq!(waitpid(-1, 0), Err(libc::ECANCELED)));
                 assert!(late.is_err());
+                is_there.send(()).unwrap();
                 waitpid(-1, 0)
             }),
         ];
-        greenroom::sleep(20 * MS);
+        there.recv().unwrap();
+        yield_now();
         for wait in &waits {
             wait.task().kill_nowait();
         }

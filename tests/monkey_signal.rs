@@ -182,7 +182,7 @@ fn signals_that_meet_the_hub_asleep_and_at_work() {
         here.flush().unwrap();
         drop(here);
         assert_eq!(reader.join().unwrap(), CALLS.load(Ordering::SeqCst));
-        assert!(CALLS.load(Ordering::SeqCst) > 10);
+        assert!(CALLS.load(Ordering::SeqCst) > 0);
     });
 }
 
