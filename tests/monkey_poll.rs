@@ -229,13 +229,17 @@ fn a_kill_and_a_time_out_are_ecanceled() {
 fn a_descriptor_that_is_closed_meanwhile_is_told() {
     patched(|| {
         let (reader, _writer) = pipe();
-        let fd = reader.as_raw_fd();
+        // A number that no other test of this process is given when it is free again.
+        // SAFETY: integers.
+        let fd = unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 700) };
+        assert!(fd >= 700);
         let waits = spawn(move || {
             let mut entries = [entry(fd, IN)];
             (poll(&mut entries, -1), entries[0].revents)
         });
         yield_now();
-        drop(reader);
+        // SAFETY: made above.
+        assert_eq!(unsafe { libc::close(fd) }, 0);
         assert_eq!(waits.join().unwrap(), (Ok(1), libc::POLLNVAL));
     });
 }

@@ -103,9 +103,14 @@ impl Nest {
         }
     }
 
-    /// As [`wait`](Self::wait), where nobody retires the bell and the entries stay the same from the taking to the keeping.
+    /// As [`wait`](Self::wait), where nobody retires the bell and the entries stay the same from the taking to the keeping. One that is
+    /// not open is an error: select(2) overlooks those beyond the numbers that the process has room for.
     #[cfg(feature = "monkey")]
     pub(crate) fn wait_alone(&mut self, entries: &[PollFd], deadline: Option<Instant>) -> io::Result<bool> {
+        if self.filled != Some(0) {
+            Hub::held(|| self.fill(entries))?;
+            self.filled = Some(0);
+        }
         let bell = Bell::new(self.fd());
         self.wait(&bell, entries, 0, deadline)
     }
