@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::lock::{Guard, Lock};
 
@@ -58,6 +58,9 @@ struct Spare {
 }
 
 static SPARE: Lock<Spare> = Lock::new(Spare { free: Vec::new(), images: None });
+
+/// See [`Block::note_hot`]. From the thread pointer; the same in every block, or of no use.
+static HOT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// The block that this code runs on, null if it is the thread's own. Every block has this variable, each its own.
@@ -185,10 +188,9 @@ impl Block {
     fn renewed(self, layout: &Layout) -> io::Result<Block> {
         let record = self.record();
         let pointer = record.pointer.get();
-        // SAFETY: X3: nobody runs on it.
-        let outside = unsafe { has_outside(pointer) };
         if let Some(images) = &*record.images.borrow()
-            && !outside
+            // SAFETY: X3: nobody runs on it.
+            && !(images.has_outside && unsafe { has_outside(pointer) })
             // SAFETY: its own images; X3.
             && unsafe { images.lay_down(pointer) }
         {
@@ -201,6 +203,8 @@ impl Block {
                     // SAFETY: where libc's part is does not change; X3.
                     unsafe { layout.hand_on(images, pointer, new) };
                 }
+                // SAFETY: X3.
+                unsafe { keys::free_tables(layout, layout.descriptor(pointer)) };
                 // SAFETY: made by `make_block`; X3.
                 unsafe { layout.free(pointer) };
                 record.pointer.set(new);
@@ -241,6 +245,17 @@ impl Block {
         // SAFETY: X1: back to where the caller was.
         unsafe { register::write(root) };
         ended
+    }
+
+    /// Notes where in a block lies what its task looks at first in each turn: `place` is in the running one.
+    pub(crate) fn note_hot(self, place: *const u8) {
+        HOT.store(place.addr().wrapping_sub(self.pointer), Ordering::Relaxed);
+    }
+
+    /// What is worth being fetched into the cache ahead of the task's turn.
+    #[inline]
+    pub(crate) fn hot(self) -> *const u8 {
+        ptr::without_provenance(self.pointer.wrapping_add(HOT.load(Ordering::Relaxed)))
     }
 
     /// Begins to run on the block: to be called before anything else on the task's stack. Gives what it was taken with.
