@@ -361,3 +361,59 @@ pub(crate) struct Held {
     _spare: Guard<'static, Spare>,
     _busy: Busy,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Builder;
+
+    thread_local! {
+        static VALUE: Cell<u32> = const { Cell::new(7) };
+    }
+
+    /// On a thread, and so a hub, of its own.
+    fn in_task<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+        // SAFETY: nothing is shared.
+        let builder = unsafe { Builder::new().own_thread_locals(true) };
+        std::thread::spawn(|| {
+            VALUE.set(1);
+            let result = builder.spawn(body).unwrap().join().unwrap();
+            assert_eq!(identity(), 0);
+            result
+        })
+        .join()
+        .unwrap()
+    }
+
+    #[test]
+    fn on_root_sees_the_threads_values_and_comes_back() {
+        let seen = in_task(|| {
+            let (here, mine) = (register::read(), identity());
+            VALUE.set(2);
+            set_errno(5);
+            let inner = on_root(|| {
+                set_errno(6);
+                let twice = on_root(|| (is_away(), identity()));
+                (VALUE.get(), is_away(), register::read() != here, twice)
+            });
+            assert_eq!((register::read(), identity(), is_away(), errno()), (here, mine, false, 5));
+            (inner, VALUE.get(), mine != 0)
+        });
+        assert_eq!(seen, ((1, true, true, (true, 0)), 2, true));
+        assert_eq!(on_root(|| (is_away(), identity())), (false, 0), "on the root it is a call");
+    }
+
+    #[test]
+    fn no_two_tasks_have_one_identity() {
+        let mut all: Vec<_> = (0..20).map(|_| in_task(identity)).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 20);
+    }
+
+    #[test]
+    fn a_process_is_looked_at_once() {
+        let first = layout().unwrap();
+        assert!(ptr::eq(first, layout().unwrap()));
+    }
+}
