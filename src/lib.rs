@@ -77,6 +77,8 @@ pub mod generator;
 pub mod greenlet;
 pub mod io;
 mod local;
+#[cfg(feature = "monkey")]
+pub mod monkey;
 pub mod net;
 pub mod offload;
 pub mod os;

@@ -113,6 +113,8 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
         catch_unwind(AssertUnwindSafe(|| frame.enclose(hub, f)))
     };
     match ended {
+        // A body that learned by an error that its time is over has not come to its end.
+        Ok(_) if frame.was_told() => Err(Elapsed(())),
         Ok(value) => Ok(value),
         Err(payload) if frame.is_target_of(&*payload) => {
             hub.current().unwinding.set(unwinding);

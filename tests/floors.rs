@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Floor, module, and the modules of its own floor that it may use.
 const FLOORS: &[(u32, &str, &[&str])] = &[
+    // Symbols of libc, which nobody imports.
+    (8, "monkey", &[]),
     // What programs are made of.
     (7, "server", &["pool"]),
     (7, "pool", &[]),
@@ -54,7 +56,7 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (0, "error", &[]),
     (0, "clock", &[]),
     (0, "sys", &["thread_block"]),
-    (0, "stack", &["thread_block"]),
+    (0, "stack", &["lock", "thread_block"]),
     (0, "thread_block", &["lock"]),
 ];
 
@@ -67,7 +69,20 @@ const BANS: &[(&str, &[&str])] = &[
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
     ("signal_hook::", &["signal/"]),
-    ("libc::", &["sys/", "stack/", "thread_block/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs"]),
+    (
+        "libc::",
+        &[
+            "sys/",
+            "stack/",
+            "thread_block/",
+            "lock.rs",
+            "io/source.rs",
+            "fs/options.rs",
+            "net/connect.rs",
+            "remote.rs",
+            "monkey/",
+        ],
+    ),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
@@ -99,6 +114,7 @@ const UNSAFE: &[&str] = &[
     "net/fd.rs",
     "process/command.rs",
     "signal/handler.rs",
+    "monkey/",
 ];
 
 #[test]

@@ -47,6 +47,8 @@ enum Kind {
     Block {
         number: u64,
         fired: Cell<bool>,
+        /// What is inside was told so by an error, where it could not be unwound.
+        told: Cell<bool>,
         deadline: Option<Instant>,
         task: *const Header,
     },
@@ -75,7 +77,8 @@ impl Frame {
         // Its name among all blocks of the process, ever: a payload that is caught and kept must not fit a later block.
         static BLOCKS: AtomicU64 = AtomicU64::new(0);
         let number = BLOCKS.fetch_add(1, Ordering::Relaxed);
-        Frame::new(Kind::Block { number, fired: Cell::new(false), deadline, task: hub.current().as_ptr() })
+        let (fired, told) = (Cell::new(false), Cell::new(false));
+        Frame::new(Kind::Block { number, fired, told, deadline, task: hub.current().as_ptr() })
     }
 
     pub(crate) fn shield() -> Frame {
@@ -106,6 +109,11 @@ impl Frame {
     pub(crate) fn is_target_of(&self, payload: &(dyn Any + Send)) -> bool {
         let Kind::Block { number, .. } = self.kind else { return false };
         matches!(payload.downcast_ref(), Some(Cancelled::Block(other)) if *other == number)
+    }
+
+    /// Whether what was inside has been told, by an error, that this block has ended.
+    pub(crate) fn was_told(&self) -> bool {
+        matches!(&self.kind, Kind::Block { told, .. } if told.get())
     }
 
     /// Runs `f` inside this frame, as the innermost one of the current task.
@@ -259,6 +267,22 @@ impl Hub {
         }
         header.unwinding.set(true);
         std::panic::resume_unwind(Box::new(cancelled))
+    }
+
+    /// Notes that the current task was told by an error what it could not be unwound with.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn note_told(&self, cancelled: &Cancelled) {
+        let Cancelled::Block(wanted) = cancelled else { return };
+        let mut at = self.current().frames.get();
+        // SAFETY: as in `Frame::owner`.
+        while let Some(frame) = unsafe { at.as_ref() } {
+            if let Kind::Block { number, told, .. } = &frame.kind
+                && number == wanted
+            {
+                told.set(true);
+            }
+            at = frame.outer.get();
+        }
     }
 
     /// Goes on with an unwind that was caught on its way.

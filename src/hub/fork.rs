@@ -34,7 +34,7 @@ impl Hub {
         let mut link = self.shared.hold_link();
         // What others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
-        let pid = self.hold(|| unsafe { sys::fork() })?;
+        let pid = self.bare(|| unsafe { sys::fork() })?;
         if pid != 0 {
             return Ok(Some(pid));
         }

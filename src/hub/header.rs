@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use super::cancel::Frame;
 use crate::coroutine::{Coroutine, Suspender};
+use crate::lock::steady;
 use crate::thread_block::Block;
 use crate::timers::TimerKey;
 use crate::waiter::{Clause, Wait, WaitQueue, Waiter};
@@ -160,11 +161,13 @@ impl Header {
 
     /// Runs `f` on the rarely used part. `f` must not switch or run code of the user's: the part is borrowed.
     pub(crate) fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        let _steady = steady();
         f(self.extra.borrow_mut().get_or_insert_default())
     }
 
     /// As [`with_extra`](Self::with_extra), for a part that may not be there, which means it is empty.
     pub(crate) fn peek_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+        let _steady = steady();
         self.extra.borrow_mut().as_mut().map(|extra| f(extra))
     }
 

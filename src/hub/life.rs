@@ -296,7 +296,14 @@ impl Hub {
 }
 
 /// Puts a flag back.
-struct Restore<'a>(&'a Cell<bool>, bool);
+pub(super) struct Restore<'a>(&'a Cell<bool>, bool);
+
+impl Restore<'_> {
+    #[cfg(feature = "monkey")]
+    pub(super) fn new(flag: &Cell<bool>, before: bool) -> Restore<'_> {
+        Restore(flag, before)
+    }
+}
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {

@@ -32,6 +32,7 @@ use slab::Slab;
 
 use crate::clock;
 use crate::coroutine::{Coroutine, Suspender};
+use crate::lock::steady;
 use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
@@ -99,6 +100,9 @@ pub(crate) struct Hub {
     root_task: AnyTask,
     blocks: Blocks,
     shared: Arc<Shared>,
+    /// What patched symbols keep for this thread.
+    #[cfg(feature = "monkey")]
+    foreign: std::cell::OnceCell<Box<dyn Any>>,
     inbox: RefCell<Vec<Message>>,
 }
 
@@ -196,6 +200,8 @@ impl Hub {
             root_task,
             blocks,
             shared,
+            #[cfg(feature = "monkey")]
+            foreign: std::cell::OnceCell::new(),
             inbox: RefCell::default(),
         })
     }
@@ -260,6 +266,7 @@ impl Hub {
         start: Option<Instant>,
         body: impl FnOnce() -> T,
     ) -> io::Result<TaskRc<T>> {
+        let _steady = steady();
         let stack = Stack::new(spec.stack_size)?;
         let block = match spec.own_thread_locals {
             true => Some(Block::take(stack.usable(), ptr::from_ref(self).cast())?),
@@ -308,6 +315,7 @@ impl Hub {
     /// Takes a task that has ended out of the books. Its stack goes back to its pool.
     #[inline]
     fn reclaim(&self, task: TaskRef) {
+        let _steady = steady();
         // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it. Its destructor, which puts
         // the stack back into its pool, does not come back here.
         unsafe { *task.coroutine.get() = None };
@@ -442,7 +450,71 @@ impl Hub {
         !self.held.get()
     }
 
+    /// The hub of a caller who can be parked in place of his thread: on a task's stack, or on a root that has tasks.
+    #[cfg(feature = "monkey")]
+    #[inline(always)]
+    pub(crate) fn of_caller() -> Option<&'static Hub> {
+        let hub = Hub::get()?;
+        let is_one = hub.can_switch() && !crate::lock::is_steady() && (hub.current() != hub.root || hub.has_tasks());
+        is_one.then_some(hub)
+    }
+
+    /// Whether nothing of the crate's is half changed by the running task, so that a lock which it has to wait for may be
+    /// waited for by a switch. It may be the allocator's, and so what allocates while it changes something is held, or
+    /// [steady](crate::lock::steady); that the lists are free is asked all the same.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.can_switch()
+            && !crate::lock::is_steady()
+            && self.current().wait.is_over()
+            && self.tasks.try_borrow_mut().is_ok()
+            && self.timers.try_borrow_mut().is_ok()
+            && self.batch.try_borrow_mut().is_ok()
+            && self.due.try_borrow_mut().is_ok()
+    }
+
+    /// Runs `f`, whose waits nothing cancels.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn uncancelled<R>(&self, f: impl FnOnce() -> R) -> R {
+        let current = self.current();
+        let _restore = life::Restore::new(&current.ending, current.ending.replace(true));
+        f()
+    }
+
+    /// A place for what patched symbols keep for this thread.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn foreign(&self) -> &std::cell::OnceCell<Box<dyn Any>> {
+        &self.foreign
+    }
+
+    /// False also while the list of tasks is being changed.
+    #[cfg(feature = "monkey")]
+    fn has_tasks(&self) -> bool {
+        self.tasks.try_borrow().is_ok_and(|tasks| !tasks.is_empty())
+    }
+
+    /// Makes a call that does not wait: patched symbols are not to look at it.
+    #[inline(always)]
+    pub(crate) fn bare<R>(&self, call: impl FnOnce() -> R) -> R {
+        #[cfg(feature = "monkey")]
+        return self.hold(call);
+        #[cfg(not(feature = "monkey"))]
+        call()
+    }
+
+    /// From now on nothing may switch, until [`end_hold`](Self::end_hold) is given the result: around a signal's handler.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn begin_hold(&self) -> bool {
+        self.held.replace(true)
+    }
+
+    #[cfg(feature = "monkey")]
+    pub(crate) fn end_hold(&self, before: bool) {
+        self.held.set(before);
+    }
+
     /// Runs `f`, in which nothing may switch.
+    #[inline]
     fn hold<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Release<'a>(&'a Cell<bool>, bool);
         impl Drop for Release<'_> {
@@ -535,6 +607,7 @@ impl Hub {
     #[inline]
     fn make_ready(&self, task: TaskRef) {
         if self.batching.get() {
+            let _steady = steady();
             self.batch.borrow_mut().push(task);
         } else {
             self.ready.push(task);
@@ -559,6 +632,7 @@ impl Hub {
     }
 
     pub(crate) fn register(&self, fd: RawFd, generation: u32) -> io::Result<Rc<Entry>> {
+        let _steady = steady();
         let peer: Weak<Shared> = Arc::downgrade(&self.shared);
         let peer: Weak<dyn Peer> = peer;
         self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))
@@ -615,7 +689,7 @@ impl Hub {
             }
             let Some(task) = self.ready.pop() else {
                 self.current.set(self.root);
-                self.wait_for_work();
+                self.hold(|| self.wait_for_work());
                 continue;
             };
             self.credit.set(CREDIT);
@@ -642,6 +716,10 @@ impl Hub {
     #[cold]
     fn tick(&self) {
         self.current.set(self.root);
+        self.hold(|| self.look_around());
+    }
+
+    fn look_around(&self) {
         let now = clock::now();
         let elapsed = now.saturating_duration_since(self.last_poll.get());
         let interval = self.interval.get();

@@ -4,11 +4,12 @@
 //! every such handle is a [`Remote`], which counts itself, and the hub looks again when the last one goes.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::header::{ROOT_SLOT, TaskRef};
 use super::{Hub, Spec, life};
+use crate::lock::{Guard, Lock, steady};
 use crate::reactor::{Link, Peer};
 use crate::remote::Mailbox;
 use crate::waiter::Clause;
@@ -17,7 +18,7 @@ use crate::waiter::Clause;
 pub(crate) struct Shared {
     mailbox: Mailbox<Message>,
     /// Gone with the hub, so that a handle that is kept for long keeps no descriptors open.
-    link: Mutex<Option<Link>>,
+    link: Lock<Option<Link>>,
     handles: AtomicUsize,
 }
 
@@ -46,11 +47,12 @@ pub(crate) struct RemoteTask {
 
 impl Shared {
     pub(super) fn new(link: Link) -> Shared {
-        Shared { mailbox: Mailbox::new(), link: Mutex::new(Some(link)), handles: AtomicUsize::new(0) }
+        Shared { mailbox: Mailbox::new(), link: Lock::new(Some(link)), handles: AtomicUsize::new(0) }
     }
 
     /// Hands a message to the hub; gives it back if the hub is gone.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        let _steady = steady();
         if self.mailbox.push(message)? {
             self.with_link(Link::ring);
         }
@@ -82,7 +84,7 @@ impl Shared {
     }
 
     /// Holds the link, so that no other thread has it when the process forks.
-    pub(super) fn hold_link(&self) -> MutexGuard<'_, Option<Link>> {
+    pub(super) fn hold_link(&self) -> Guard<'_, Option<Link>> {
         self.lock_link()
     }
 
@@ -97,8 +99,8 @@ impl Shared {
         }
     }
 
-    fn lock_link(&self) -> MutexGuard<'_, Option<Link>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_link(&self) -> Guard<'_, Option<Link>> {
+        self.link.lock()
     }
 
     pub(super) fn has_handles(&self) -> bool {

@@ -18,6 +18,7 @@ use super::header::{Reason, TaskRef};
 use super::shared::{Message, RemoteTask, Shared};
 use super::{Hub, Outcome, call_out};
 use crate::clock;
+use crate::lock::steady;
 use crate::waiter::{Clause, Waiter};
 
 /// One wait of the calling task or thread, begun and not yet parked.
@@ -225,6 +226,8 @@ impl Wakes {
 
     #[cold]
     fn deliver(&mut self) {
+        // Who hands something out does not switch, whatever lock is in the way of that.
+        let _steady = steady();
         let others = mem::take(&mut *self.others);
         for wake in self.first.take().into_iter().chain(others) {
             match wake {

@@ -26,5 +26,7 @@ pub(crate) use flow::Flow;
 pub(crate) use native::{can_park, held, native, waits};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use source::Pollable;
+#[cfg(feature = "monkey")]
+pub(crate) use source::SharedMode;
 pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source, charge, wait_any};
 pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

@@ -23,14 +23,15 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::hub::{Hub, Outcome, Reason, Sleeper, Tell};
+use crate::lock::{Guard, Lock};
 use crate::reactor::{self, Entry, Side};
 use crate::sys;
 use crate::waiter::{Clause, End, Waiter};
@@ -60,10 +61,14 @@ pub(crate) struct Source<S: AsFd> {
     generation: u32,
     /// The descriptor's life began outside: whether the poller knows it has to be asked, once.
     unverified: AtomicBool,
+    /// The descriptor is no longer to be touched.
+    #[cfg(feature = "monkey")]
+    disowned: bool,
     mode: Arc<Mode>,
 }
 
-/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), and pipes.
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), pipes, files, the streams of
+/// children, and pollers of the system.
 pub trait Pollable {
     #[doc(hidden)]
     fn awaited(&self) -> Awaited<'_>;
@@ -191,10 +196,66 @@ impl Mode {
 
 /// The modes of open files whose `O_NONBLOCK` is ours. Another handle to such a file, come by way of a bare duplicate, must
 /// not take the flag for the user's: it shares the mode.
-static UNDERNEATH: Mutex<Vec<(sys::FileId, Weak<Mode>)>> = Mutex::new(Vec::new());
+static UNDERNEATH: Lock<Vec<(sys::FileId, Weak<Mode>)>> = Lock::new(Vec::new());
 
-fn underneath() -> MutexGuard<'static, Vec<(sys::FileId, Weak<Mode>)>> {
-    UNDERNEATH.lock().unwrap_or_else(PoisonError::into_inner)
+fn underneath() -> Guard<'static, Vec<(sys::FileId, Weak<Mode>)>> {
+    UNDERNEATH.lock()
+}
+
+/// Counts a handle off. The last one puts `O_NONBLOCK` back to what the user set, for whoever else has the open file.
+fn leave(mode: &Arc<Mode>, fd: BorrowedFd<'_>) {
+    if !mode.underneath.load(Ordering::Relaxed) {
+        mode.handles.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    let mut modes = underneath();
+    if mode.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
+        return;
+    }
+    modes.retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mode)));
+    if mode.nonblocking.load(Ordering::Relaxed) == NO {
+        // The flag of a descriptor that is open can be cleared.
+        let _cleared = sys::set_nonblocking(fd, false);
+    }
+}
+
+/// The mode of an open file whose descriptor is somebody else's. It lasts as long as one of these.
+#[cfg(feature = "monkey")]
+#[derive(Debug)]
+pub(crate) struct SharedMode(Arc<Mode>);
+
+#[cfg(feature = "monkey")]
+impl SharedMode {
+    /// Of a descriptor whose `O_NONBLOCK` is ours.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Option<SharedMode> {
+        let modes = underneath();
+        if modes.is_empty() {
+            return None;
+        }
+        let file = sys::file_id(fd).ok()?;
+        let mode = modes.iter().filter(|(other, _)| *other == file).find_map(|(_, mode)| mode.upgrade())?;
+        mode.handles.fetch_add(1, Ordering::Relaxed);
+        Some(SharedMode(mode))
+    }
+
+    /// For another descriptor of the same file.
+    pub(crate) fn duplicate(&self) -> SharedMode {
+        self.0.handles.fetch_add(1, Ordering::Relaxed);
+        SharedMode(self.0.clone())
+    }
+
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.0.nonblocking.load(Ordering::Relaxed) == YES
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        self.0.nonblocking.store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
+    }
+
+    /// To be called before the descriptor is closed.
+    pub(crate) fn leave(self, fd: BorrowedFd<'_>) {
+        leave(&self.0, fd);
+    }
 }
 
 impl<S: AsFd> Source<S> {
@@ -226,25 +287,18 @@ impl<S: AsFd> Source<S> {
 
     fn wrap(inner: S, generation: u32, unverified: bool, mode: Arc<Mode>) -> Source<S> {
         mode.handles.fetch_add(1, Ordering::Relaxed);
-        Source { inner: ManuallyDrop::new(inner), generation, unverified: AtomicBool::new(unverified), mode }
+        Source {
+            inner: ManuallyDrop::new(inner),
+            generation,
+            unverified: AtomicBool::new(unverified),
+            #[cfg(feature = "monkey")]
+            disowned: false,
+            mode,
+        }
     }
 
-    /// Counts this handle off. The last one puts `O_NONBLOCK` back to what the user set, for whoever else has the open file.
     fn leave_mode(&self) {
-        let mode = &self.mode;
-        if !mode.underneath.load(Ordering::Relaxed) {
-            mode.handles.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        let mut modes = underneath();
-        if mode.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
-            return;
-        }
-        modes.retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mode)));
-        if mode.nonblocking.load(Ordering::Relaxed) == NO {
-            // The flag of a descriptor that is open can be cleared.
-            let _cleared = sys::set_nonblocking(self.inner.as_fd(), false);
-        }
+        leave(&self.mode, self.inner.as_fd());
     }
 
     pub(crate) fn get(&self) -> &S {
@@ -283,7 +337,20 @@ impl<S: AsFd> Source<S> {
         call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
-        self.perform_within(direction, None, call, left)
+        self.perform_within(direction, &mut None, call, left)
+    }
+
+    /// As [`perform`](Self::perform), for one call of several that make up one: the first that waits sets the deadline for all.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn perform_part<T>(
+        &self,
+        direction: Direction,
+        deadline: &mut Option<Option<Instant>>,
+        call: impl FnMut(&S) -> io::Result<T>,
+        left: impl Fn(&T) -> Left,
+    ) -> io::Result<T> {
+        self.perform_within(direction, deadline, call, left)
     }
 
     /// As [`perform`](Self::perform), with a deadline (or none) in place of the direction's own timeout.
@@ -294,14 +361,14 @@ impl<S: AsFd> Source<S> {
         call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
-        self.perform_within(direction, Some(deadline), call, left)
+        self.perform_within(direction, &mut Some(deadline), call, left)
     }
 
     #[inline]
     fn perform_within<T>(
         &self,
         direction: Direction,
-        mut deadline: Option<Option<Instant>>,
+        deadline: &mut Option<Option<Instant>>,
         mut call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
@@ -316,13 +383,13 @@ impl<S: AsFd> Source<S> {
         if let Some(known) = &entry {
             let side = known.side(direction);
             if (!side.ready.get() || !side.waiters.is_empty()) && !self.is_nonblocking() {
-                self.park(hub, known, direction, &mut deadline, place)?;
+                self.park(hub, known, direction, deadline, place)?;
                 place = End::Front;
                 entry = self.entry(hub);
             }
         }
         loop {
-            let result = call(&self.inner);
+            let result = hub.bare(|| call(&self.inner));
             match &result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -334,7 +401,7 @@ impl<S: AsFd> Source<S> {
                         None => self.register(hub)?,
                     };
                     known.side(direction).ready.set(false);
-                    self.park(hub, &known, direction, &mut deadline, place)?;
+                    self.park(hub, &known, direction, deadline, place)?;
                     place = End::Front;
                     entry = self.entry(hub);
                     continue;
@@ -419,7 +486,8 @@ impl<S: AsFd> Source<S> {
     /// As in [`Awaitable`].
     fn is_ready_now(&self, direction: Direction) -> bool {
         loop {
-            match sys::poll_fd(self.fd(), direction.poll_events(), Some(Duration::ZERO)) {
+            let look = || sys::poll_fd(self.fd(), direction.poll_events(), Some(Duration::ZERO));
+            match Hub::held(look) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return true,
                 Ok(ready) => return ready,
@@ -517,9 +585,24 @@ impl<S: AsFd> Source<S> {
         // The user's view has to be read before it can no longer be told from ours.
         self.is_nonblocking();
         sys::set_nonblocking(self.inner.as_fd(), true)?;
+        // Files that were left to others, who have closed them.
+        modes.retain(|(_, mode)| mode.strong_count() > 0);
         modes.push((file, Arc::downgrade(&self.mode)));
         self.mode.underneath.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A handle on the mode for the descriptor's owner, who is not us.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn share_mode(&self) -> SharedMode {
+        self.mode.handles.fetch_add(1, Ordering::Relaxed);
+        SharedMode(self.mode.clone())
+    }
+
+    /// Whether `O_NONBLOCK` of the open file is ours.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn is_underneath(&self) -> bool {
+        self.mode.underneath.load(Ordering::Relaxed)
     }
 
     /// Sets the user's view of non-blocking mode, and the flag of the open file unless that is set underneath.
@@ -536,13 +619,29 @@ impl<S: AsFd> Source<S> {
         self.mode.nonblocking.store(NO, Ordering::Relaxed);
     }
 
-    fn is_nonblocking(&self) -> bool {
+    pub(crate) fn is_nonblocking(&self) -> bool {
         let mut known = self.mode.nonblocking.load(Ordering::Relaxed);
         if known == UNKNOWN {
             known = if sys::is_nonblocking(self.inner.as_fd()).unwrap_or(false) { YES } else { NO };
             self.mode.nonblocking.store(known, Ordering::Relaxed);
         }
         known == YES
+    }
+
+    /// Somebody may have changed the open file's flags or its timeouts: they are asked for again when they next matter.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn forget_mode(&self) {
+        if !self.mode.underneath.load(Ordering::Relaxed) {
+            self.mode.nonblocking.store(UNKNOWN, Ordering::Relaxed);
+        }
+        self.mode.read_timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
+        self.mode.write_timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
+    }
+
+    /// The number may be another file's by now: when this is dropped the descriptor is left alone.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn disown(&mut self) {
+        self.disowned = true;
     }
 
     /// Notes a timeout that the caller has set on the kernel's socket.
@@ -553,7 +652,7 @@ impl<S: AsFd> Source<S> {
         self.mode.timeout(direction).store(nanos, Ordering::Relaxed);
     }
 
-    fn timeout(&self, direction: Direction) -> Option<Duration> {
+    pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
         match self.mode.timeout(direction).load(Ordering::Relaxed) {
             NO_TIMEOUT => None,
             UNKNOWN_TIMEOUT => {
@@ -581,6 +680,12 @@ impl<S: AsFd> Source<S> {
 
 impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
+        #[cfg(feature = "monkey")]
+        if self.disowned {
+            self.mode.handles.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: dropped once, here.
+            return unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
         reactor::release(self.fd());
         self.leave_mode();
         // SAFETY: dropped once, here.

@@ -20,11 +20,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread;
 use std::time::Duration;
 
 use crate::hub::Hub;
+use crate::lock::{Slow, SlowGuard};
 use crate::promise::Promise;
 use crate::sys;
 use crate::thread_block::on_root;
@@ -34,7 +35,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(10);
 
 /// A pool's threads and their books.
 pub(super) struct Workers {
-    state: Mutex<State>,
+    state: Slow<State>,
     work: Condvar,
     name: &'static str,
     idle_for: Duration,
@@ -130,7 +131,7 @@ impl Workers {
             open: 0,
             drained: None,
         };
-        Workers { state: Mutex::new(state), work: Condvar::new(), name, idle_for }
+        Workers { state: Slow::new(state), work: Condvar::new(), name, idle_for }
     }
 
     /// Whether this thread is one of these workers.
@@ -251,7 +252,8 @@ impl Workers {
 
     fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let (this, process) = (self.clone(), state.process);
-        thread::Builder::new().name(self.name.into()).spawn(move || this.serve(process))?;
+        // A native one, whatever is patched.
+        Hub::held(|| thread::Builder::new().name(self.name.into()).spawn(move || this.serve(process)))?;
         state.threads += 1;
         Ok(())
     }
@@ -296,7 +298,7 @@ impl Workers {
 
             sys::add_idle_worker(process);
             state.idle += 1;
-            let (woken, wait) = self.work.wait_timeout(state, self.idle_for).unwrap_or_else(PoisonError::into_inner);
+            let (woken, wait) = state.wait_timeout(&self.work, self.idle_for);
             state = woken;
             if state.told > 0 {
                 state.told -= 1;
@@ -310,9 +312,8 @@ impl Workers {
         None
     }
 
-    /// Nothing that runs under the lock leaves the state half changed, so poison says nothing.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock(&self) -> SlowGuard<'_, State> {
+        let mut state = self.state.lock();
         if state.process != std::process::id() {
             state.forget_parent();
         }

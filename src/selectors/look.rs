@@ -19,10 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::Hub;
-use crate::io::{Direction, Source};
+use crate::hub::{Hub, Tell};
+use crate::io::{Awaitable, Direction, Source};
+use crate::lock::Lock;
 use crate::sys;
-use crate::waiter::End;
+use crate::waiter::{End, Waiter};
 
 /// A descriptor that becomes readable when one of many has something, and that somebody may take away meanwhile.
 #[derive(Debug)]
@@ -68,6 +69,44 @@ impl AsFd for Bell {
     }
 }
 
+/// A poller as one of several things to wait for; `None` when it is closed, which is news too. It is readable when a look would find
+/// something, and never writable.
+///
+/// poll(2) on an epoll descriptor leaves its list of what is ready as empty as epoll_wait(2) does, if it says that nothing is there.
+impl Awaitable for Lock<Option<Arc<Bell>>> {
+    fn is_ready(&self, direction: Direction) -> bool {
+        let bell = self.lock().clone();
+        bell.is_none_or(|bell| bell.source.is_ready(direction))
+    }
+
+    fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool> {
+        let Some(bell) = self.lock().clone() else { return Ok(false) };
+        // As in `Bell::wait`.
+        bell.source.introduce()?;
+        bell.check()?;
+        bell.source.while_awaited(direction, waiter, inner)
+    }
+
+    fn watch(&self, direction: Direction, ready: &Tell) -> Option<u64> {
+        let bell = self.lock().clone();
+        match bell.filter(|bell| bell.source.introduce().and_then(|()| bell.check()).is_ok()) {
+            Some(bell) => bell.source.watch(direction, ready),
+            None => {
+                ready();
+                None
+            }
+        }
+    }
+
+    /// Once it is closed, all have been told and none is left, or will be.
+    fn unwatch(&self, direction: Direction, key: u64) {
+        let bell = self.lock().clone();
+        if let Some(bell) = bell {
+            bell.source.unwatch(direction, key);
+        }
+    }
+}
+
 /// Looks until something is found: `None` when the time is over.
 ///
 /// `look` waits with the whole thread for as long as it is told; that is not at all where there is a hub, and there `wait` parks. Of
@@ -81,8 +120,10 @@ pub(super) fn find<T>(
     if !Hub::can_park() {
         return find_natively(timeout, look);
     }
-    Hub::try_here()?.charge();
-    if let Some(found) = look(Some(Duration::ZERO))? {
+    let hub = Hub::try_here()?;
+    hub.charge();
+    let mut look = || hub.bare(|| look(Some(Duration::ZERO)));
+    if let Some(found) = look()? {
         return Ok(Some(found));
     }
     if timeout == Some(Duration::ZERO) {
@@ -94,7 +135,7 @@ pub(super) fn find<T>(
     loop {
         let in_time = wait(deadline, place)?;
         place = End::Front;
-        let found = look(Some(Duration::ZERO))?;
+        let found = look()?;
         if found.is_some() || !in_time {
             return Ok(found);
         }

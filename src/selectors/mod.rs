@@ -60,5 +60,7 @@ pub use epoll::Epoll;
 pub use events::*;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub use kqueue::{Kevent, Kqueue};
+#[cfg(feature = "monkey")]
+pub(crate) use nest::Nest;
 pub use poll::Poll;
 pub use select::{Ready, select};

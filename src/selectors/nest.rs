@@ -19,11 +19,12 @@ use std::time::Instant;
 
 use super::look::Bell;
 use super::select::merge;
+use crate::hub::Hub;
 use crate::sys::{self, PollFd};
 use crate::thread_block::on_root;
 use crate::waiter::End;
 
-pub(super) struct Nest {
+pub(crate) struct Nest {
     fd: Arc<OwnedFd>,
     /// The numbers in it, in their order.
     known: Vec<RawFd>,
@@ -42,7 +43,7 @@ thread_local! {
 
 impl Nest {
     /// One that was kept, or a new one.
-    pub(super) fn take() -> io::Result<Nest> {
+    pub(crate) fn take() -> io::Result<Nest> {
         let process = process::id();
         loop {
             match on_root(|| NESTS.try_with(|nests| nests.borrow_mut().pop())).ok().flatten() {
@@ -56,7 +57,7 @@ impl Nest {
     }
 
     /// Keeps it for the next wait.
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.filled = None;
         // Where the thread ends it is closed.
         let _ending = on_root(|| {
@@ -86,20 +87,27 @@ impl Nest {
         deadline: Option<Instant>,
     ) -> io::Result<bool> {
         if self.filled != Some(version) {
-            match self.fill(entries) {
+            match Hub::held(|| self.fill(entries)) {
                 // A descriptor that is not open is news.
                 Err(error) if sys::is_bad_descriptor(&error) => return Ok(true),
                 filled => filled?,
             }
             self.filled = Some(version);
         }
-        if sys::nest_drain(self.fd.as_fd())? {
+        if Hub::held(|| sys::nest_drain(self.fd.as_fd()))? {
             return Ok(true);
         }
         match bell.wait(deadline, End::Back) {
             Err(error) if sys::is_bad_descriptor(&error) => Ok(true),
             result => result,
         }
+    }
+
+    /// As [`wait`](Self::wait), where nobody retires the bell and the entries stay the same from the taking to the keeping.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn wait_alone(&mut self, entries: &[PollFd], deadline: Option<Instant>) -> io::Result<bool> {
+        let bell = Bell::new(self.fd());
+        self.wait(&bell, entries, 0, deadline)
     }
 
     /// Has it look at these, and no others.

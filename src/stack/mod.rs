@@ -191,6 +191,7 @@ impl Class {
 
     #[cold]
     fn carve(&mut self) -> io::Result<Slot> {
+        let _steady = crate::lock::steady();
         if self.arenas.last().is_none_or(Arena::is_full) {
             let arena = Arena::new(self.stride, self.slots_of_next_arena())?;
             // Every stack may come back before another is taken (invariant 3).

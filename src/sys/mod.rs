@@ -239,6 +239,33 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> io::Result<(FileId, FileKind)> {
     Ok(((stat.st_dev as u64, stat.st_ino as u64), kind))
 }
 
+/// Which type of socket a descriptor is (`SO_TYPE`); `None` if it is none.
+#[cfg(feature = "monkey")]
+pub(crate) fn socket_type(fd: RawFd) -> Option<libc::c_int> {
+    socket_option(fd, libc::SO_TYPE)
+}
+
+/// Whether the socket speaks TCP.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_tcp(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_PROTOCOL) == Some(libc::IPPROTO_TCP)
+}
+
+/// Whether the socket is one of the Unix family.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_unix(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+}
+
+#[cfg(feature = "monkey")]
+fn socket_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = libc::socklen_t::try_from(size_of_val(&value)).expect("an int is small");
+    // SAFETY: the value and its length are alive for the call, and the length is the value's.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut len) };
+    (got == 0).then_some(value)
+}
+
 /// Has `f` called when the process exits, by a return from `main` or by `exit(3)`. It must not unwind.
 pub(crate) fn at_process_exit(f: extern "C" fn()) {
     // SAFETY: a function without arguments, for the whole life of the process. Without memory for it, it is not called.

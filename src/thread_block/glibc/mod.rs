@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::lock::{Guard, Lock};
+use crate::lock::{Guard, Lock, steadily, steady};
 
 mod keys;
 mod layout;
@@ -100,7 +100,7 @@ pub(crate) fn on_root<R>(f: impl FnOnce() -> R) -> R {
                 result
             })
         },
-        None => f(),
+        None => steadily(f),
     }
 }
 
@@ -120,6 +120,8 @@ unsafe fn visit<R, F: FnOnce() -> R>(pointer: usize, f: F) -> R {
     /// A function of its own, so that what it knows of thread-locals is its own (X2). An unwind ends the process here.
     #[inline(never)]
     extern "C" fn call<R, F: FnOnce() -> R>(job: &mut (Option<F>, Option<R>)) {
+        // Not even for a lock of the allocator's.
+        let _steady = steady();
         job.1 = job.0.take().map(|f| f());
     }
     let mut job = (Some(f), None);

@@ -1,0 +1,250 @@
+//! Blocking crates and C libraries, unchanged, become cooperative: the libc symbols that they call are ours.
+//!
+//! A program that depends on this crate with the feature `monkey` has [its own](original) `read`, `connect`, `poll` and so on,
+//! which std, every other crate and every shared C library of the program use too. Until an area is [patched](patch) each is the
+//! original plus one test. From then on a call that would stop the thread parks only the calling task:
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use greenroom::monkey;
+//!
+//! // SAFETY: nothing here holds state of one task that another may find half changed.
+//! unsafe { monkey::patch_all() };
+//! let begun = Instant::now();
+//! let sleepers: Vec<_> = (0..100)
+//!     .map(|_| greenroom::spawn(|| std::thread::sleep(Duration::from_millis(20))))
+//!     .collect();
+//! greenroom::joinall(sleepers);
+//! assert!(begun.elapsed() < Duration::from_millis(100 * 20));
+//! ```
+//!
+//! # Who is meant
+//!
+//! A patched symbol acts for a caller on a task's stack, or on a root whose hub has tasks. Every other thread gets the
+//! original, and so does code that may not switch: this crate's own loop, a panic hook. The caller is looked at in
+//! each call, so the order does not matter: sockets and locks made before patching work.
+//!
+//! # What a call does
+//!
+//! What the original does, to the error number, the partial count and the time-out, but for the thread that goes on. A task that
+//! is killed, or whose time runs out, in a patched call cannot be unwound through frames of C: the call fails with
+//! `ECANCELED`, so does every further one that would have to wait, and the unwind begins at the task's next parking point in this
+//! crate. A call that cannot fail (`sleep`) returns early. `errno` is the task's own. On a root that waits for what cannot come (rule 7) the report is
+//! printed, and the call fails with `EDEADLK`.
+//!
+//! # Platforms
+//!
+//! Linux with glibc, linked dynamically. Elsewhere the feature is a build error that says so.
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static"))))]
+compile_error!(
+    "the feature `monkey` of greenroom needs Linux with glibc, linked dynamically: elsewhere a program's own symbols do not stand \
+     in for the C library's (macOS), or there is no original to be found behind them (static executables)"
+);
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+
+use crate::hub::Hub;
+use crate::thread_block;
+
+mod accept;
+mod condition;
+mod connect;
+mod descriptor;
+mod dns;
+mod epoll;
+mod file;
+mod futex;
+mod gate;
+mod hosts;
+mod join;
+mod life;
+mod message;
+mod mutex;
+mod options;
+mod parking;
+mod poll;
+mod process;
+mod rwlock;
+mod select;
+mod semaphore;
+mod signal;
+mod socket;
+mod stream;
+mod symbol;
+mod time;
+mod transfer;
+
+/// The functions behind the patched symbols: the C library's own, or whatever else stands there (a sanitizer's, say).
+///
+/// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
+pub mod original {
+    pub use super::accept::original::*;
+    pub use super::condition::original::*;
+    pub use super::connect::original::*;
+    pub use super::dns::original::*;
+    pub use super::epoll::original::*;
+    pub use super::file::original::*;
+    pub use super::futex::original::*;
+    pub use super::hosts::original::*;
+    pub use super::join::original::*;
+    pub use super::life::original::*;
+    pub use super::message::original::*;
+    pub use super::mutex::original::*;
+    pub use super::options::original::*;
+    pub use super::poll::original::*;
+    pub use super::process::original::*;
+    pub use super::rwlock::original::*;
+    pub use super::select::original::*;
+    pub use super::semaphore::original::*;
+    pub use super::signal::original::*;
+    pub use super::socket::original::*;
+    pub use super::stream::original::*;
+    pub use super::time::original::*;
+    pub use super::transfer::original::*;
+}
+
+/// What can be patched: a set of areas.
+///
+/// # Examples
+///
+/// ```
+/// use greenroom::monkey::Areas;
+///
+/// let both = Areas::SOCKET | Areas::DNS;
+/// assert!(both.contains(Areas::DNS));
+/// assert!(!both.contains(Areas::ALL));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Areas(u32);
+
+impl Areas {
+    /// Sockets, and reads and writes of pipes and whatever else can be polled.
+    pub const SOCKET: Areas = Areas(1);
+    /// Name lookups: `getaddrinfo` and its like.
+    pub const DNS: Areas = Areas(1 << 1);
+    /// Sleeping: `nanosleep` and its like.
+    pub const TIME: Areas = Areas(1 << 2);
+    /// Waiting for many descriptors: `poll`, `select`, `epoll_wait`.
+    pub const POLL: Areas = Areas(1 << 3);
+    /// Locks and whatever else waits for another thread, and thread-locals of their own for tasks that are spawned from then on.
+    pub const SYNC: Areas = Areas(1 << 4);
+    /// Children: `waitpid` and its like.
+    pub const PROCESS: Areas = Areas(1 << 5);
+    /// Reads and writes of regular files, which go to native threads.
+    pub const FILE: Areas = Areas(1 << 6);
+    /// All of these. Not [`THREAD`](Self::THREAD).
+    pub const ALL: Areas = Areas((1 << 7) - 1);
+    /// Threads that are made from then on are tasks. It gives parallelism up, so it is to be asked for.
+    pub const THREAD: Areas = Areas(1 << 7);
+
+    /// What moves bytes through descriptors of any kind.
+    const BYTES: Areas = Areas(Areas::SOCKET.0 | Areas::FILE.0);
+    /// Those that know descriptors by number.
+    const NUMBERS: Areas = Areas(Areas::BYTES.0 | Areas::POLL.0);
+
+    const fn meets(self, other: Areas) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether all of `other` is in this set.
+    pub const fn contains(self, other: Areas) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Areas {
+    type Output = Areas;
+
+    fn bitor(self, other: Areas) -> Areas {
+        Areas(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Areas {
+    fn bitor_assign(&mut self, other: Areas) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Display for Areas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [(Areas, &str); 8] = [
+            (Areas::SOCKET, "socket"),
+            (Areas::DNS, "dns"),
+            (Areas::TIME, "time"),
+            (Areas::POLL, "poll"),
+            (Areas::SYNC, "sync"),
+            (Areas::PROCESS, "process"),
+            (Areas::FILE, "file"),
+            (Areas::THREAD, "thread"),
+        ];
+        let mut separator = "";
+        for (_, name) in NAMES.iter().filter(|(area, _)| self.contains(*area)) {
+            write!(f, "{separator}{name}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// Patches these areas for the whole process, for good. What is patched already stays so: calls add up.
+///
+/// # Safety
+///
+/// Code that was compiled long ago meets two things that its author could rely on not to happen, and both may be undefined
+/// behaviour in what is sound without patches:
+///
+/// - *Another task runs during a call that blocks.* Safe code whose unsafe parts hold a reference to something of
+///   the thread's own across such a call (a buffer in a thread-local, say) finds it in use. With thread-locals of their
+///   own ([`Areas::SYNC`]) tasks have one each.
+/// - *With thread-locals of their own, two tasks of a thread share values that are not `Send`.* Code that takes "not `Send`" for "the
+///   same thread-locals" is wrong there; an example is `qcell::TLCell`.
+///
+/// The caller says that the program has no such code, or that it is not used in that way: it is enough that tasks
+/// share with each other only what they could send to another thread.
+///
+/// # Examples
+///
+/// ```
+/// use greenroom::monkey::{self, Areas};
+///
+/// // SAFETY: no code here holds anything across a sleep.
+/// unsafe { monkey::patch(Areas::TIME) };
+/// assert!(monkey::is_patched(Areas::TIME));
+/// ```
+pub unsafe fn patch(areas: Areas) {
+    if areas.contains(Areas::SYNC) {
+        assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
+        // Where there are none, tasks do with their thread's.
+        let _unsupported = thread_block::set_default(true);
+    }
+    let before = gate::open(areas);
+    if areas.meets(Areas::NUMBERS) && !before.meets(Areas::NUMBERS) {
+        descriptor::watch_copies();
+    }
+    signal::take_over();
+}
+
+/// Patches [all areas](Areas::ALL).
+///
+/// # Safety
+///
+/// As for [`patch`].
+pub unsafe fn patch_all() {
+    // SAFETY: passed on to the caller.
+    unsafe { patch(Areas::ALL) };
+}
+
+/// Whether all of these areas are patched.
+pub fn is_patched(areas: Areas) -> bool {
+    gate::patched().contains(areas)
+}
+
+/// Runs `f` on a native thread; nothing cancels the wait for it.
+fn natively<R: Send + 'static>(hub: &'static Hub, f: impl FnOnce() -> R + Send + 'static) -> R {
+    let done = gate::enclosed(hub, || hub.uncancelled(|| crate::io::waits().apply(f)));
+    // A panic, of a system that gives no thread: there is nobody who could be told.
+    done.unwrap_or_else(|_| std::process::abort())
+}
