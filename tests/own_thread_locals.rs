@@ -75,6 +75,33 @@ fn other_tasks_have_the_threads_values_as_ever() {
 }
 
 #[test]
+fn by_default_all_have_their_own_where_that_is_asked_for() {
+    let child = in_child("by_default_all_have_their_own_where_that_is_asked_for", || {
+        PLAIN.set(1);
+        assert_eq!(spawn(|| PLAIN.get()).join().unwrap(), 1);
+        // SAFETY: nothing is shared.
+        unsafe { greenroom::testing::own_thread_locals_by_default() }.unwrap();
+        assert_eq!(spawn(|| PLAIN.replace(2)).join().unwrap(), 7);
+        assert_eq!(spawn_later(MS, || PLAIN.replace(2)).join().unwrap(), 7);
+        assert_eq!(greenroom::scope(|s| s.spawn(|| PLAIN.replace(2)).join().unwrap()), 7);
+        assert_eq!(greenroom::pool::Pool::new(2).spawn(|| PLAIN.replace(2)).join().unwrap(), 7);
+        let hub = HubHandle::current();
+        let other = thread::spawn(move || hub.spawn(|| PLAIN.replace(2)).join().unwrap());
+        while !other.is_finished() {
+            sleep(MS);
+        }
+        assert_eq!(other.join().unwrap(), 7);
+        // SAFETY: nothing is shared.
+        let not = unsafe { Builder::new().own_thread_locals(false) }.spawn(|| PLAIN.get()).unwrap();
+        assert_eq!(not.join().unwrap(), 1);
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}
+
+#[test]
 fn values_are_destroyed_at_the_end_before_the_join_and_may_park() {
     struct Slow(Log);
     impl Drop for Slow {

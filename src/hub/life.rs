@@ -82,6 +82,7 @@ fn enter_block(header: &Header) {
         // SAFETY: the hub has resumed the task on it, and nothing has run there yet.
         let hub = unsafe { block.enter() };
         HUB.set(hub.cast());
+        block.note_hot(HUB.with(|place| ptr::from_ref(place).cast()));
     }
 }
 

@@ -911,6 +911,9 @@ impl Ready {
     fn prefetch(&self) {
         if let Some(next) = self.queue().peek(0) {
             prefetch(next.stack_top.get());
+            if let Some(block) = next.thread_block.get() {
+                prefetch(block.hot());
+            }
         }
         if let Some(later) = self.queue().peek(1) {
             prefetch(later.as_ptr().cast());

@@ -66,6 +66,14 @@ impl Block {
         match self {}
     }
 
+    pub(crate) fn note_hot(self, _place: *const u8) {
+        match self {}
+    }
+
+    pub(crate) fn hot(self) -> *const u8 {
+        match self {}
+    }
+
     pub(crate) unsafe fn enter(self) -> *const () {
         match self {}
     }

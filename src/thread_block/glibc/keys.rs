@@ -26,6 +26,8 @@ pub(super) struct Key {
 pub(super) const TABLES: usize = 32;
 /// ...with so many in each.
 pub(super) const IN_TABLE: usize = 32;
+/// From the pointers to the tables: whether there was ever a value that is not null.
+pub(super) const IS_USED: usize = TABLES * size_of::<*mut Value>();
 /// POSIX's `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const ROUNDS: usize = 4;
 
@@ -37,6 +39,12 @@ const ROUNDS: usize = 4;
 /// `descriptor` is the running block's.
 pub(super) unsafe fn destroy_values(layout: &Layout, descriptor: usize) -> bool {
     let mut some = false;
+    // Set by the C library with any value, and asked for by it, too.
+    let used = ptr::with_exposed_provenance_mut::<bool>(descriptor + layout.tables + IS_USED);
+    // SAFETY: a field of the descriptor, which no other thread looks at.
+    if !unsafe { used.replace(false) } {
+        return false;
+    }
     for _ in 0..ROUNDS {
         let mut again = false;
         for (table, index) in tables(layout, descriptor) {
@@ -85,6 +93,18 @@ fn tables(layout: &Layout, descriptor: usize) -> impl Iterator<Item = (*mut Valu
     let places = ptr::with_exposed_provenance::<*mut Value>(descriptor + layout.tables);
     // SAFETY: so many pointers lie there, or null.
     (0..TABLES).map(move |index| (unsafe { *places.wrapping_add(index) }, index)).filter(|(table, _)| !table.is_null())
+}
+
+/// Frees the tables that the C library has allocated.
+///
+/// # Safety
+///
+/// `descriptor` is that of a block that nobody runs on, nor ever will.
+pub(super) unsafe fn free_tables(layout: &Layout, descriptor: usize) {
+    for (table, _) in tables(layout, descriptor).filter(|(_, index)| *index > 0) {
+        // SAFETY: the C library's own, from `calloc`, as it frees them when a thread ends.
+        unsafe { libc::free(table.cast()) };
+    }
 }
 
 /// All values that are set.

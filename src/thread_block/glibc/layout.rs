@@ -13,7 +13,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::keys::{IN_TABLE, Key, TABLES, Value};
+use super::keys::{IN_TABLE, IS_USED, Key, TABLES, Value};
 use super::modules::{Generation, Images};
 use super::{register, visit};
 
@@ -514,14 +514,17 @@ impl Layout {
             if MARK.replace(9) != 7 {
                 return Err("a block of our own has not its own thread-locals");
             }
-            // SAFETY: the key is there.
+            let used = ptr::with_exposed_provenance::<u8>(descriptor + self.tables + IS_USED);
+            // SAFETY: the key is there, and so is a byte of the descriptor.
             let (before, after) = unsafe {
-                let before = libc::pthread_getspecific(key);
+                let before = (libc::pthread_getspecific(key), used.read_volatile());
                 libc::pthread_setspecific(key, ptr::without_provenance(2));
-                (before, libc::pthread_getspecific(key))
+                (before, (libc::pthread_getspecific(key), used.read_volatile()))
             };
             let mut values = super::keys::data_of(self, descriptor);
-            if !before.is_null() || after.addr() != 2 || !values.any(|data| data.addr() == 2) {
+            if (before.0.addr(), before.1, after.0.addr(), after.1) != (0, 0, 2, 1)
+                || !values.any(|data| data.addr() == 2)
+            {
                 return Err("a block of our own has not its own values of keys");
             }
             // SAFETY: a mutex that checks; it is locked here, then a second time, which it refuses.

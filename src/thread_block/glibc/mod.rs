@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::lock::{Guard, Lock, steadily, steady};
 
@@ -67,6 +67,9 @@ struct Spare {
 }
 
 static SPARE: Lock<Spare> = Lock::new(Spare { free: Vec::new(), images: None });
+
+/// See [`Block::note_hot`]. From the thread pointer; the same in every block, or of no use.
+static HOT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// The block that this code runs on, null if it is the thread's own. Every block has this variable, each its own.
@@ -197,10 +200,9 @@ impl Block {
     fn renewed(self, layout: &Layout) -> io::Result<Block> {
         let record = self.record();
         let pointer = record.pointer.get();
-        // SAFETY: X3: nobody runs on it.
-        let outside = unsafe { has_outside(pointer) };
         if let Some(images) = &*record.images.borrow()
-            && !outside
+            // SAFETY: X3: nobody runs on it.
+            && !(images.has_outside && unsafe { has_outside(pointer) })
             // SAFETY: its own images; X3.
             && unsafe { images.lay_down(pointer) }
         {
@@ -213,6 +215,8 @@ impl Block {
                     // SAFETY: where libc's part is does not change; X3.
                     unsafe { layout.hand_on(images, pointer, new) };
                 }
+                // SAFETY: X3.
+                unsafe { keys::free_tables(layout, layout.descriptor(pointer)) };
                 // SAFETY: made by `make_block`; X3.
                 unsafe { layout.free(pointer) };
                 record.pointer.set(new);
@@ -273,6 +277,17 @@ impl Block {
         // SAFETY: X1: back to where the caller was.
         unsafe { register::write(root) };
         ended
+    }
+
+    /// Notes where in a block lies what its task looks at first in each turn: `place` is in the running one.
+    pub(crate) fn note_hot(self, place: *const u8) {
+        HOT.store(place.addr().wrapping_sub(self.pointer), Ordering::Relaxed);
+    }
+
+    /// What is worth being fetched into the cache ahead of the task's turn.
+    #[inline]
+    pub(crate) fn hot(self) -> *const u8 {
+        ptr::without_provenance(self.pointer.wrapping_add(HOT.load(Ordering::Relaxed)))
     }
 
     /// Begins to run on the block: to be called before anything else on the task's stack. Gives what it was taken with.
@@ -377,4 +392,60 @@ pub(crate) fn hold() -> Held {
 pub(crate) struct Held {
     _spare: Guard<'static, Spare>,
     _busy: Busy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Builder;
+
+    thread_local! {
+        static VALUE: Cell<u32> = const { Cell::new(7) };
+    }
+
+    /// On a thread, and so a hub, of its own.
+    fn in_task<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+        // SAFETY: nothing is shared.
+        let builder = unsafe { Builder::new().own_thread_locals(true) };
+        std::thread::spawn(|| {
+            VALUE.set(1);
+            let result = builder.spawn(body).unwrap().join().unwrap();
+            assert_eq!(identity(), 0);
+            result
+        })
+        .join()
+        .unwrap()
+    }
+
+    #[test]
+    fn on_root_sees_the_threads_values_and_comes_back() {
+        let seen = in_task(|| {
+            let (here, mine) = (register::read(), identity());
+            VALUE.set(2);
+            set_errno(5);
+            let inner = on_root(|| {
+                set_errno(6);
+                let twice = on_root(|| (is_away(), identity()));
+                (VALUE.get(), is_away(), register::read() != here, twice)
+            });
+            assert_eq!((register::read(), identity(), is_away(), errno()), (here, mine, false, 5));
+            (inner, VALUE.get(), mine != 0)
+        });
+        assert_eq!(seen, ((1, true, true, (true, 0)), 2, true));
+        assert_eq!(on_root(|| (is_away(), identity())), (false, 0), "on the root it is a call");
+    }
+
+    #[test]
+    fn no_two_tasks_have_one_identity() {
+        let mut all: Vec<_> = (0..20).map(|_| in_task(identity)).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 20);
+    }
+
+    #[test]
+    fn a_process_is_looked_at_once() {
+        let first = layout().unwrap();
+        assert!(ptr::eq(first, layout().unwrap()));
+    }
 }

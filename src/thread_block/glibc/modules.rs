@@ -19,6 +19,8 @@ pub(super) struct Images {
     parts: Vec<Part>,
     /// libc's, which is never laid down again.
     kept: Vec<Part>,
+    /// There are modules that give each owner memory elsewhere, when he first asks for it.
+    pub(super) has_outside: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,15 +101,17 @@ impl Images {
         // SAFETY: passed on to the caller.
         let entries = unsafe { entries(pointer) };
         let (mut parts, mut kept, mut generation) = (Vec::new(), Vec::new(), None);
+        let mut has_outside = false;
         each(|info| {
             generation = Some(of(info));
             if info.dlpi_tls_modid == 0 {
                 return true;
             }
-            let Some(entry) = entries.get(info.dlpi_tls_modid) else { return true };
-            if entry.address == NOT_THERE || entry.address == 0 || entry.allocated != 0 {
+            let inside = |entry: &&Entry| entry.address != NOT_THERE && entry.address != 0 && entry.allocated == 0;
+            let Some(entry) = entries.get(info.dlpi_tls_modid).filter(inside) else {
+                has_outside = true;
                 return true;
-            }
+            };
             // SAFETY: the loader's own table, as long as it says.
             let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
             let Some(header) = headers.iter().find(|header| header.p_type == libc::PT_TLS) else { return true };
@@ -122,7 +126,7 @@ impl Images {
             true
         });
         let generation = generation.filter(|now| since == Some(*now))?;
-        Some(Images { generation, parts, kept })
+        Some(Images { generation, parts, kept, has_outside })
     }
 
     /// Makes a block as good as new, but for what is kept. False, with nothing done, if modules have come or gone.
