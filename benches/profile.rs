@@ -50,7 +50,15 @@ fn main() {
                 .collect();
             drop(greenroom::joinall(tasks));
         }
-        _ => panic!("yield, spawn, park or sleep"),
+        "pool" => {
+            let pool = greenroom::pool::Pool::new(count as usize);
+            let done = pool.map(0..count * rounds, |n| {
+                greenroom::yield_now();
+                n
+            });
+            assert_eq!(done.len() as u64, count * rounds);
+        }
+        _ => panic!("yield, spawn, park, sleep or pool"),
     }
     println!("{:.1} ns", start.elapsed().as_nanos() as f64 / (count * rounds) as f64);
 }

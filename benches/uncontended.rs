@@ -1,12 +1,13 @@
 //! What nobody waits for: the time of taking it and giving it back, on one thread that has a hub.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use greenroom::queue::Queue;
-use greenroom::sync::{Event, Mutex, RwLock, Semaphore};
+use greenroom::sync::{Event, Mutex, ReentrantMutex, RwLock, Semaphore};
 
 fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     // Makes the hub: a thread without one has a way of its own.
@@ -22,6 +23,22 @@ fn mutex(c: &mut Criterion) {
     group.bench_function("greenroom", |b| b.iter(|| *black_box(&ours).lock().expect("nobody panics") += 1));
     let stds = std::sync::Mutex::new(0_u64);
     group.bench_function("std", |b| b.iter(|| *black_box(&stds).lock().expect("nobody panics") += 1));
+    group.finish();
+}
+
+/// std's is not stable: its mutex is the nearest, which has less to do.
+fn reentrant_mutex(c: &mut Criterion) {
+    let mut group = group(c, "uncontended/reentrant_mutex");
+    let ours = ReentrantMutex::new(Cell::new(0_u64));
+    let add = |count: &Cell<u64>| count.set(count.get() + 1);
+    group.bench_function("greenroom", |b| b.iter(|| add(&black_box(&ours).lock())));
+    let held = ours.lock();
+    group.bench_function("greenroom_again", |b| b.iter(|| add(&black_box(&ours).lock())));
+    drop(held);
+    let peers = parking_lot::ReentrantMutex::new(Cell::new(0_u64));
+    group.bench_function("parking_lot", |b| b.iter(|| add(&black_box(&peers).lock())));
+    let stds = std::sync::Mutex::new(0_u64);
+    group.bench_function("std_mutex", |b| b.iter(|| *black_box(&stds).lock().expect("nobody panics") += 1));
     group.finish();
 }
 
@@ -83,5 +100,5 @@ fn queue(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mutex, rwlock, semaphore, event, queue);
+criterion_group!(benches, mutex, reentrant_mutex, rwlock, semaphore, event, queue);
 criterion_main!(benches);

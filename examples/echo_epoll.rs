@@ -5,8 +5,12 @@
 //! ```
 //!
 //! Does what the example `echo_server` does with a task for each connection, and shows what that spares: sockets that never wait,
-//! and bytes that are kept until there is room for them.
+//! and bytes that are kept until there is room for them. Systems without epoll are told so.
 #![allow(clippy::print_stdout, reason = "printing is what this program shows")]
+#![cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    allow(unused, reason = "there only a sentence is left")
+)]
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -15,6 +19,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use greenroom::net::{TcpListener, TcpStream};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use greenroom::selectors::{EPOLLIN, EPOLLOUT, Epoll, Events};
 
 /// Sends back whatever it gets.
@@ -25,6 +30,13 @@ struct Args {
     port: u16,
 }
 
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn main() -> std::process::ExitCode {
+    eprintln!("this system has no epoll; echo_selectors takes what it has");
+    std::process::ExitCode::FAILURE
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn main() -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", Args::parse().port))?;
     listener.set_nonblocking(true)?;
@@ -86,6 +98,7 @@ impl Connection {
     }
 
     /// What to wait for.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn wanted(&self) -> Events {
         if self.unsent.is_empty() { EPOLLIN } else { EPOLLOUT }
     }

@@ -32,6 +32,7 @@ use std::rc::Rc;
 use crate::coroutine::{Coroutine, Suspender};
 use crate::hub::{Cancelled, Frame, Hub, enter_boundary, leave_boundary};
 use crate::stack::{self, Stack};
+use crate::thread_block;
 
 use kind::Kind;
 
@@ -422,6 +423,8 @@ struct Control {
     closing: Cell<bool>,
     /// That was raised.
     raised: Cell<bool>,
+    /// Whose thread-locals the body has, from its beginning on.
+    home: Cell<u64>,
     /// The thread was already panicking when the body was resumed; only known, and asked, where there is no hub.
     resumed_panicking: Cell<bool>,
     /// What the body panicked with, or was cancelled with, on its way to the consumer.
@@ -476,6 +479,7 @@ fn lay_out<R: 'static, Y: 'static, C: 'static>(stack_size: usize, body: Body<R, 
         limit: stack.limit(),
         closing: Cell::new(false),
         raised: Cell::new(false),
+        home: Cell::new(0),
         resumed_panicking: Cell::new(false),
         payload: Cell::new(None),
     });
@@ -515,7 +519,16 @@ impl Core {
     /// Runs the body until it suspends or ends.
     #[track_caller]
     fn run(&mut self) -> Came {
+        let here = thread_block::identity();
         let coroutine = self.coroutine.as_mut().expect("only a generator that is not done is run");
+        if !coroutine.started() {
+            self.control.home.set(here);
+        }
+        assert!(
+            self.control.home.get() == here,
+            "greenroom: a generator that has begun in a task with thread-locals of its own goes on only there, and no other \
+             goes on in such a task"
+        );
         // One or the other for the whole of the call: a hub cannot come when one has gone.
         let hub = match Hub::get() {
             None if Hub::is_gone() => None,
@@ -561,6 +574,10 @@ impl Drop for Core {
     fn drop(&mut self) {
         // What cannot be unwound is left with its stack (T2).
         if cfg!(panic = "abort") || !self.coroutine.as_ref().is_some_and(Coroutine::started) {
+            return;
+        }
+        // It cannot go on here (X1), and the task that it can go on in may have ended.
+        if self.control.home.get() != thread_block::identity() {
             return;
         }
         self.control.closing.set(true);

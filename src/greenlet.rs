@@ -27,6 +27,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -37,6 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::coroutine::{Coroutine, Suspender};
 use crate::hub::{Cancelled, Frame, Hub, enter_boundary, leave_boundary};
 use crate::stack::{self, Stack};
+use crate::thread_block;
 
 /// A body that runs when it is switched to, and until it switches away or ends. Cloning gives another handle.
 ///
@@ -362,7 +364,7 @@ pub type Tracer = Rc<dyn Fn(Event, u64, u64)>;
 /// assert_eq!(*log.borrow(), [(Event::Switch, main.id(), child.id()), (Event::Switch, child.id(), main.id())]);
 /// ```
 pub fn set_trace(tracer: Option<Tracer>) -> Option<Tracer> {
-    TRACER.try_with(|place| place.replace(tracer)).ok().flatten()
+    thread_block::on_root(|| TRACER.try_with(|place| place.replace(tracer))).ok().flatten()
 }
 
 thread_local! {
@@ -372,7 +374,8 @@ thread_local! {
 
 /// Tells the tracer of a switch that is about to happen.
 fn trace(transit: &Transit, from: &Node, to: &Node) {
-    let Ok(Some(tracer)) = TRACER.try_with(|place| place.borrow().clone()) else { return };
+    let told = thread_block::on_root(|| TRACER.try_with(|place| place.borrow().clone()));
+    let Ok(Some(tracer)) = told else { return };
     // It let go of a last handle.
     if TRACING.replace(true) {
         return;
@@ -448,6 +451,8 @@ struct Node {
     suspender: Cell<*const Suspender>,
     /// The bottom of its part of the chain of frames.
     boundary: Pin<Box<Frame>>,
+    /// Whose thread-locals it has, from its beginning on.
+    home: Cell<u64>,
     /// The type that its pending `switch` returns, or its body takes.
     waits_for: Cell<Kind>,
     inbox: Cell<Option<Transit>>,
@@ -468,6 +473,7 @@ impl Node {
             body: Cell::new(None),
             suspender: Cell::new(ptr::null()),
             boundary: Box::pin(Frame::boundary()),
+            home: Cell::new(0),
             waits_for: Cell::new(Kind::of::<NoValue>()),
             inbox: Cell::new(None),
             closing: Cell::new(false),
@@ -500,6 +506,11 @@ impl Drop for Hold {
         // Main has no stack of its own that could be unwound.
         let Some(coroutine) = self.coroutine.take() else { return };
         self.coroutine.set(Some(coroutine));
+        // It cannot go on here (X1), nor anywhere else: left as it is, with the frames that timers lead to.
+        if self.home.get() != thread_block::identity() {
+            let _for_ever = ManuallyDrop::new(Rc::clone(&self.0));
+            return;
+        }
 
         self.closing.set(true);
         let exit = Transit::Throw(Box::new(GreenletExit));
@@ -626,6 +637,7 @@ fn run_others(hub: &'static Hub, family: &Family, main: &Hold, first: Hold) {
     while !Rc::ptr_eq(&node.0, &main.0) {
         let mut coroutine = node.coroutine.take().expect("a greenlet that does not run has its stack");
         if let State::New = node.state.replace(State::Active) {
+            node.home.set(thread_block::identity());
             hub.pin();
         }
         family.set_current(&node);

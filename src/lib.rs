@@ -115,6 +115,7 @@ mod error;
 mod lock;
 mod stack;
 mod sys;
+mod thread_block;
 
 pub use error::{AccessError, Elapsed, JoinError};
 pub use local::LocalKey;

@@ -8,6 +8,7 @@
 //! `libc::syscall`, which patched programs answer with a switch.
 //!
 //! - **K1** The value is reached only through the one [`Guard`], and the word says whose that is.
+//! - **K3** Who holds one, or a [`Steady`], is not switched away by a patched lock: an allocator's, that is.
 //! - **K2** A holder that asks again is a bug, met where code of the user's (an `Ord`) runs under the lock: it panics.
 
 use std::cell::UnsafeCell;
@@ -16,10 +17,9 @@ use std::hint;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, WaitTimeoutResult};
 use std::thread;
 use std::time::Duration;
-
-use crate::sys;
 
 /// A value that several threads look at, one at a time and briefly.
 pub(crate) struct Lock<T> {
@@ -38,6 +38,46 @@ const SPINS: u32 = 64;
 const SPINS_AND_YIELDS: u32 = SPINS + 32;
 const SLEEP: Duration = Duration::from_micros(50);
 
+#[cfg(feature = "monkey")]
+thread_local! {
+    /// How many reasons there are that nothing may switch here.
+    static STEADY: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// While it exists, a patched lock that this code comes to does not switch: something is half changed, and an allocator may
+/// have locks of its own (K3).
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Steady(PhantomData<*const ()>);
+
+#[inline(always)]
+pub(crate) fn steady() -> Steady {
+    #[cfg(feature = "monkey")]
+    STEADY.set(STEADY.get() + 1);
+    Steady(PhantomData)
+}
+
+/// Runs `f` with a [`Steady`].
+#[inline(always)]
+pub(crate) fn steadily<R>(f: impl FnOnce() -> R) -> R {
+    let _steady = steady();
+    f()
+}
+
+#[cfg(feature = "monkey")]
+impl Drop for Steady {
+    #[inline(always)]
+    fn drop(&mut self) {
+        STEADY.set(STEADY.get() - 1);
+    }
+}
+
+/// Whether there is any [`Steady`] on this thread.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_steady() -> bool {
+    STEADY.get() > 0
+}
+
 /// A number that no other living thread has: an address in its own memory.
 #[inline]
 pub(crate) fn token() -> usize {
@@ -55,12 +95,14 @@ impl<T> Lock<T> {
     /// Waits until nobody holds it. To be given back soon, without a switch and without waiting for anything else.
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
+        // First, for who waits here gives the processor away, and nothing else.
+        let _steady = steady();
         let me = token();
         // Acquire: sees what the last holder left behind.
         if self.holder.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.contend(me);
         }
-        Guard { lock: self, _stays: PhantomData }
+        Guard { _steady, lock: self }
     }
 
     #[cold]
@@ -82,17 +124,78 @@ impl<T> Lock<T> {
             } else if tries <= SPINS_AND_YIELDS {
                 thread::yield_now();
             } else {
-                sys::nap(SLEEP);
+                nap();
             }
         }
+    }
+}
+
+/// Has the native thread sleep. No patched call: the caller is where nothing may switch.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn nap() {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: SLEEP.subsec_nanos().into() };
+    // SAFETY: a time that is alive for the call; what is left of it is not asked for.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, std::ptr::null_mut::<libc::timespec>()) };
+}
+
+/// Has the native thread sleep.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn nap() {
+    thread::sleep(SLEEP);
+}
+
+/// A mutex of std's that is held for longer than a [`Lock`] may be, across system calls say; its holder is not switched away either, so
+/// that who waits for it by stopping his thread never waits for a task of that thread.
+#[derive(Debug, Default)]
+pub(crate) struct Slow<T>(Mutex<T>);
+
+/// The mutex, held.
+pub(crate) struct SlowGuard<'a, T> {
+    /// First, so that it is given back under the other.
+    guard: MutexGuard<'a, T>,
+    steady: Steady,
+}
+
+impl<T> Slow<T> {
+    pub(crate) const fn new(value: T) -> Slow<T> {
+        Slow(Mutex::new(value))
+    }
+
+    /// Stops the thread until it has it. Nothing that runs under it leaves the value half changed, so poison says nothing.
+    pub(crate) fn lock(&self) -> SlowGuard<'_, T> {
+        let steady = steady();
+        SlowGuard { guard: self.0.lock().unwrap_or_else(PoisonError::into_inner), steady }
+    }
+}
+
+impl<'a, T> SlowGuard<'a, T> {
+    /// Waits for a condition, on a native thread that has no hub to keep waiting.
+    pub(crate) fn wait_timeout(self, condition: &Condvar, limit: Duration) -> (SlowGuard<'a, T>, WaitTimeoutResult) {
+        let SlowGuard { guard, steady } = self;
+        let (guard, ended) = condition.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+        (SlowGuard { guard, steady }, ended)
+    }
+}
+
+impl<T> Deref for SlowGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for SlowGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
     }
 }
 
 /// The lock, held. Gives it back when dropped.
 pub(crate) struct Guard<'a, T> {
     lock: &'a Lock<T>,
-    /// The word names this thread.
-    _stays: PhantomData<*const ()>,
+    /// Dropped after the word is given back. It stays on this thread, which the word names.
+    _steady: Steady,
 }
 
 impl<T> Deref for Guard<'_, T> {

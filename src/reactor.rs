@@ -191,7 +191,8 @@ impl Reactor {
     }
 
     /// Registers a descriptor. One that is registered already, through another owner of the number, keeps its entry. What was
-    /// known under its number before belongs to a descriptor that is closed: whoever waits there is told.
+    /// known under its number before belongs to a descriptor that is closed: whoever waits there is told. `EBADF` if the
+    /// generation has ended.
     pub(crate) fn register(
         &self,
         fd: RawFd,
@@ -199,6 +200,10 @@ impl Reactor {
         peer: Weak<dyn Peer>,
         fire: impl FnMut(Waiter) -> bool,
     ) -> io::Result<Rc<Entry>> {
+        // Otherwise the number is another descriptor's by now, which may be registered here.
+        if number(&mut numbers(), fd).generation != generation {
+            return Err(sys::closed());
+        }
         let token = to_token(fd, generation);
         let poll = self.poll.borrow();
         let mut source = SourceFd(&fd);
@@ -215,7 +220,11 @@ impl Reactor {
         if is_known && let Some(entry) = self.entry(fd, generation) {
             return Ok(entry);
         }
-        note_registration(fd, peer);
+        if !note_registration(fd, generation, peer) {
+            // Another thread was quick; nobody else can have registered the number's next owner here.
+            let _gone = poll.registry().deregister(&mut source);
+            return Err(sys::closed());
+        }
 
         let entry = Rc::new(Entry { generation, closed: Cell::new(false), read: Side::new(), write: Side::new() });
         let mut entries = self.entries.borrow_mut();
@@ -366,12 +375,17 @@ fn number(numbers: &mut Vec<Number>, fd: RawFd) -> &mut Number {
     &mut numbers[index(fd)]
 }
 
-fn note_registration(fd: RawFd, peer: Weak<dyn Peer>) {
+/// False if the generation has ended.
+fn note_registration(fd: RawFd, generation: u32, peer: Weak<dyn Peer>) -> bool {
     let mut numbers = numbers();
-    let peers = &mut number(&mut numbers, fd).peers;
-    if !peers.iter().any(|known| known.ptr_eq(&peer)) {
-        peers.push(peer);
+    let number = number(&mut numbers, fd);
+    if number.generation != generation {
+        return false;
     }
+    if !number.peers.iter().any(|known| known.ptr_eq(&peer)) {
+        number.peers.push(peer);
+    }
+    true
 }
 
 /// The generation of a descriptor whose life began outside: shared with others who hold the same number.

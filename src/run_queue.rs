@@ -112,6 +112,7 @@ impl<T: Copy> RunQueue<T> {
     /// Makes room for `more` tasks. The counts go on: whoever waits for a number of turns is not set back.
     #[cold]
     fn grow(&mut self, more: usize) {
+        let _steady = crate::lock::steady();
         let len = self.len();
         let capacity = (len + more).next_power_of_two().max(FIRST_CAPACITY);
         let mut ring = vec![None; capacity].into_boxed_slice();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{JoinError, message_of};
 use crate::hub::{Cancelled, Frame, Hub, Tell};
+use crate::lock::steady;
 use crate::task::{Builder, JoinHandle, Task, Waitable};
 
 /// Runs `f`, which can spawn tasks that borrow, and waits for them all.
@@ -135,6 +136,7 @@ impl<'scope> Scope<'scope, '_> {
 
     /// Adds a task to those that are waited for; those that have ended go when the list has doubled.
     fn note(&self, task: Task) {
+        let _steady = steady();
         let mut running = self.running.borrow_mut();
         if running.len() == running.capacity() {
             running.retain(|task| !task.is_finished());
@@ -191,6 +193,7 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     fn last_running(&self) -> Option<Task> {
+        let _steady = steady();
         let mut running = self.running.borrow_mut();
         while let Some(task) = running.last() {
             if !task.is_finished() {

@@ -335,7 +335,8 @@ fn shuffled(len: usize) -> impl Iterator<Item = usize> {
         STATE.try_with(|state| {
             let mut x = state.get();
             if x == 0 {
-                x = std::ptr::from_ref(state).addr() as u64 | 1;
+                // Of tasks too that have it to themselves, one after the other in one place.
+                x = std::ptr::from_ref(state).addr() as u64 ^ crate::thread_block::identity() << 32 | 1;
             }
             x ^= x << 13;
             x ^= x >> 7;

@@ -16,3 +16,17 @@ pub fn live_tasks() -> usize {
 pub fn live_stacks() -> usize {
     crate::stack::live()
 }
+
+/// Gives every task of the process that is spawned from now on thread-locals of its own, where its builder says nothing.
+///
+/// # Errors
+///
+/// If there can be no such tasks.
+///
+/// # Safety
+///
+/// As of [`Builder::own_thread_locals`](crate::Builder::own_thread_locals), for all of them.
+#[cfg(feature = "monkey")]
+pub unsafe fn own_thread_locals_by_default() -> std::io::Result<()> {
+    crate::thread_block::set_default(true)
+}

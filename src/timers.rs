@@ -64,6 +64,7 @@ impl<T> Timers<T> {
 
     /// Adds a value that is due at `deadline`, which may lie in the past.
     pub(crate) fn insert(&mut self, deadline: Instant, value: T) -> TimerKey {
+        let _steady = crate::lock::steady();
         let sequence = self.next_sequence;
         self.next_sequence += 1;
 

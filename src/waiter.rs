@@ -86,6 +86,12 @@ impl Wait {
         true
     }
 
+    /// Whether no wait has begun that has not ended.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase.get() == Clause::RUNNING
+    }
+
     #[inline]
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.get()

@@ -52,11 +52,12 @@ const FLOORS: &[(u32, &str, &[&str])] = &[
     (1, "timers", &[]),
     (1, "run_queue", &[]),
     // Memory, libc, a lock for a moment, time.
-    (0, "lock", &["sys"]),
+    (0, "lock", &[]),
     (0, "error", &[]),
     (0, "clock", &[]),
-    (0, "sys", &[]),
-    (0, "stack", &[]),
+    (0, "sys", &["thread_block"]),
+    (0, "stack", &["lock", "thread_block"]),
+    (0, "thread_block", &["lock"]),
 ];
 
 /// Modules that stand beside the building: nothing in it may use them, and they may use all of it.
@@ -68,7 +69,20 @@ const BANS: &[(&str, &[&str])] = &[
     ("mio::", &["reactor.rs"]),
     ("futures_core::", &["future/"]),
     ("signal_hook::", &["signal/"]),
-    ("libc::", &["sys/", "stack/", "io/source.rs", "fs/options.rs", "net/connect.rs", "remote.rs", "monkey/"]),
+    (
+        "libc::",
+        &[
+            "sys/",
+            "stack/",
+            "thread_block/",
+            "lock.rs",
+            "io/source.rs",
+            "fs/options.rs",
+            "net/connect.rs",
+            "remote.rs",
+            "monkey/",
+        ],
+    ),
     ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
 ];
 
@@ -76,6 +90,7 @@ const BANS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "stack/",
     "sys/",
+    "thread_block/",
     "lock.rs",
     "waiter.rs",
     "coroutine.rs",

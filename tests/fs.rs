@@ -9,10 +9,12 @@ use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt, OpenOp
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use common::{EVER, Log, MS, check, in_child, soon};
 use greenroom::fs::{self, File, FileTimes, OpenOptions, TryLockError};
+use greenroom::offload::default_pool;
 use greenroom::{idle, sleep, spawn, timeout, yield_now};
 
 /// A directory that goes with its test.
@@ -358,6 +360,40 @@ fn others_run_while_a_disk_is_waited_for() {
 }
 
 // What is in memory needs no thread: all happens in one turn.
+#[test]
+fn files_do_not_stand_in_line_behind_the_jobs_of_the_program() {
+    with_dir(|dir| {
+        // One thousand, and sixteen threads for them, which wait until this is over.
+        let over = Arc::new(RwLock::new(()));
+        let running = over.write().unwrap();
+        let jobs: Vec<_> = (0..1000)
+            .map(|_| {
+                let over = over.clone();
+                default_pool().spawn(move || drop(over.read()))
+            })
+            .collect();
+
+        let path = dir.join("file");
+        soon(|| fs::write(&path, "some text")).unwrap();
+        assert_eq!(soon(|| fs::read(&path)).unwrap(), b"some text");
+        assert_eq!(soon(|| fs::metadata(&path)).unwrap().len(), 9);
+        // A kill, which comes after the write that it meets, does not wait for them either.
+        let written = path.clone();
+        let writer = spawn(move || {
+            let mut file = File::create(written).unwrap();
+            loop {
+                file.write_all(b"more").unwrap();
+            }
+        });
+        yield_now();
+        soon(|| writer.kill());
+
+        assert!(!jobs.iter().any(|job| job.is_finished()));
+        drop(running);
+        jobs.into_iter().for_each(|job| job.join().unwrap());
+    });
+}
+
 #[test]
 fn a_cached_read_switches_only_now_and_then() {
     with_dir(|dir| {

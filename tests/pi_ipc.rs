@@ -1,6 +1,7 @@
 //! Drives the example `pi_ipc`: over each transport the number comes, the ticker goes on, and nothing is left in the system.
 //!
 //! `cargo test` builds the example; `cargo test --test pi_ipc` alone does not, and then finds the last one built.
+#![cfg(target_os = "linux")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -34,8 +34,19 @@ use greenroom::{
 };
 use things::{Actor, Item, Ledger, Things};
 
+/// Under the feature `monkey` each program's tasks have thread-locals of their own, unless this says otherwise (rule 29).
+#[cfg(feature = "monkey")]
+const SHARED: &str = "GREENROOM_SHARED_THREAD_LOCALS";
+
 #[test]
 fn random_programs_keep_the_rules() {
+    #[cfg(feature = "monkey")]
+    if env::var_os(SHARED).is_none() {
+        // SAFETY: nothing that the tasks share cares for thread-locals.
+        if let Err(error) = unsafe { greenroom::testing::own_thread_locals_by_default() } {
+            eprintln!("{error}");
+        }
+    }
     if let Ok(seed) = env::var("GREENROOM_SEED") {
         return run_program(seed.parse().expect("a number"));
     }

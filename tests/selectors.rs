@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Count, EVER, Log, MS, check, in_child, soon, stderr, within};
+use greenroom::select::readable;
 use greenroom::selectors::*;
 use greenroom::{idle, sleep, spawn, timeout, yield_now};
 
@@ -1090,6 +1091,115 @@ fn an_epoll_can_be_taken_over_and_nested() {
         assert_eq!(inner.poll(None, 1).unwrap(), [(one.as_raw_fd(), EPOLLIN)]);
         drop(writing.join().unwrap());
     });
+}
+
+#[test]
+fn an_epoll_is_one_of_several_things_to_wait_for() {
+    check(|| {
+        let (one, other) = pair();
+        let epoll = Epoll::new().unwrap();
+        epoll.register(&one, EPOLLIN).unwrap();
+        let is_ready = || {
+            greenroom::select! {
+                readable(&epoll) => true,
+                default => false,
+            }
+        };
+        let comes = |then: Duration| {
+            greenroom::select! {
+                readable(&epoll) => true,
+                timeout(then) => false,
+            }
+        };
+        assert!(!is_ready() && !comes(MS));
+        let writer = spawn(move || {
+            put(&other);
+            other
+        });
+        assert!(comes(EVER));
+        // Nothing was taken by that, and the level stays.
+        assert!(is_ready());
+        for _ in 0..2 {
+            assert_eq!(epoll.poll(NOW, 8).unwrap(), [(one.as_raw_fd(), EPOLLIN)]);
+        }
+        // The system has it in its list still, and finds out when it looks.
+        take(&one);
+        assert!(!is_ready() && !comes(MS));
+
+        // An edge is told once, to who polls.
+        epoll.modify(&one, EPOLLIN | EPOLLET).unwrap();
+        let other = writer.join().unwrap();
+        let writer = spawn(move || {
+            put(&other);
+            other
+        });
+        assert!(comes(EVER) && comes(EVER));
+        assert_eq!(epoll.poll(NOW, 8).unwrap().len(), 1);
+        assert!(!is_ready() && !comes(MS));
+        let other = writer.join().unwrap();
+        let wait = |limit| greenroom::wait([readable(&epoll)], Some(limit), None).len();
+        assert_eq!((wait(Duration::ZERO), wait(MS)), (0, 0));
+        put(&other);
+        assert_eq!((wait(EVER), wait(EVER)), (1, 1));
+        let never = greenroom::wait([greenroom::select::writable(&epoll)], Some(MS), None);
+        assert!(never.is_empty());
+    });
+}
+
+#[test]
+fn who_waits_for_an_epoll_among_others_leaves_no_trace_when_killed() {
+    check(|| {
+        let (one, other) = pair();
+        let epoll = Arc::new(Epoll::new().unwrap());
+        epoll.register(&one, EPOLLIN | EPOLLET).unwrap();
+        let waiting: Vec<_> = (0..6)
+            .map(|way| {
+                let epoll = epoll.clone();
+                spawn(move || match way {
+                    0 | 3 => greenroom::select! { readable(&epoll) => 0 },
+                    1 | 4 => greenroom::wait([readable(&epoll)], None, None).len(),
+                    _ => epoll.poll(None, 1).unwrap().len(),
+                })
+            })
+            .collect();
+        idle();
+        // All but the last, with the edge on its way or without.
+        let mut waiting = waiting.into_iter();
+        waiting.by_ref().take(2).for_each(|task| task.kill());
+        put(&other);
+        waiting.by_ref().take(3).for_each(|task| task.kill());
+        assert_eq!(soon(|| waiting.next().unwrap().join().unwrap()), 1);
+    });
+}
+
+#[test]
+fn closing_an_epoll_is_news_for_all_who_wait_for_it() {
+    for _ in 0..20 {
+        check(|| {
+            let epoll = Arc::new(Epoll::new().unwrap());
+            let waits = |epoll: Arc<Epoll>| {
+                let chooses = spawn({
+                    let epoll = epoll.clone();
+                    move || greenroom::select! { readable(&epoll) => {} }
+                });
+                let waits = spawn(move || drop(greenroom::wait([readable(&epoll)], None, None)));
+                soon(|| greenroom::joinall([chooses, waits])).into_iter().for_each(|end| end.unwrap());
+            };
+            let theirs = epoll.clone();
+            let thread = thread::spawn(move || waits(theirs));
+            let closes = spawn({
+                let epoll = epoll.clone();
+                move || {
+                    sleep(Duration::from_micros(fastrand::u64(0..500)));
+                    epoll.close();
+                }
+            });
+            waits(epoll.clone());
+            thread.join().unwrap();
+            closes.join().unwrap();
+            waits(epoll);
+        });
+    }
 }
 
 #[test]

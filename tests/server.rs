@@ -263,6 +263,142 @@ fn what_is_used_up_is_waited_for_longer_and_longer() {
     });
 }
 
+/// Clients in a process of their own, which has its own descriptors.
+#[cfg(target_os = "linux")]
+struct Crowd {
+    process: greenroom::process::Child,
+    line: UnixStream,
+}
+
+#[cfg(target_os = "linux")]
+impl Crowd {
+    const ADDRESS: &str = "GREENROOM_CROWD";
+
+    /// Runs `test` in another process, which finds the server's address there.
+    fn start(test: &str, server: SocketAddr) -> Crowd {
+        let (line, theirs) = UnixStream::pair().unwrap();
+        let mut command = greenroom::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test]).env(Self::ADDRESS, server.to_string());
+        command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::null()).kill_on_drop(true);
+        Crowd { process: command.spawn().unwrap(), line }
+    }
+
+    /// Tells it what to do, and waits until it is done.
+    fn must(&self, action: u8, from: usize, to: usize) {
+        let order: Vec<u8> = [action as usize, from, to].into_iter().flat_map(usize::to_le_bytes).collect();
+        (&self.line).write_all(&order).unwrap();
+        (&self.line).read_exact(&mut [0]).unwrap();
+    }
+
+    fn go(mut self) {
+        drop(self.line);
+        assert!(self.process.wait().unwrap().success());
+    }
+
+    /// What it does there.
+    fn be(server: &str) {
+        use std::os::fd::AsFd;
+        let fd = io::stdin().as_fd().try_clone_to_owned().unwrap();
+        let mut line = std::os::unix::net::UnixStream::from(fd);
+        let mut all = Vec::new();
+        let mut order = [0; 24];
+        while line.read_exact(&mut order).is_ok() {
+            let [action, from, to] =
+                [0, 8, 16].map(|at| usize::from_le_bytes(std::array::from_fn(|byte| order[at + byte])));
+            match action as u8 {
+                Self::COME => all.extend((from..to).map(|_| Some(Self::client(server)))),
+                Self::ASK => all[from..to].iter().flatten().for_each(Self::ask),
+                Self::LEAVE => all[from..to].fill_with(|| None),
+                other => panic!("nobody says {other}"),
+            }
+            line.write_all(&[0]).unwrap();
+        }
+    }
+
+    const COME: u8 = b'c';
+    const ASK: u8 = b'a';
+    const LEAVE: u8 = b'l';
+
+    fn client(server: &str) -> std::net::TcpStream {
+        let stream = std::net::TcpStream::connect(server).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        // When it goes, its port is free at once: other tests need some.
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        stream
+    }
+
+    fn ask(mut stream: &std::net::TcpStream) {
+        stream.write_all(b"?").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn with_all_descriptors_used_up_who_is_in_is_served_and_the_rest_when_some_leave() {
+    const NAME: &str = "with_all_descriptors_used_up_who_is_in_is_served_and_the_rest_when_some_leave";
+    /// As many as are permitted, up to this. With fewer than some 300 there is no crowd to speak of.
+    const MOST: u64 = 20_000;
+    /// So many more clients come than there is room for. They fit into the listener's backlog.
+    const WAITING: usize = 50;
+
+    if let Ok(server) = std::env::var(Crowd::ADDRESS) {
+        return Crowd::be(&server);
+    }
+    let output = in_child(NAME, || {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the limit is written.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+        let most = limit.rlim_max.min(MOST);
+        limit_descriptors(most);
+
+        let server = StreamServer::new(listener(), |stream: TcpStream, _| io::copy(&mut &stream, &mut &stream));
+        server.start().unwrap();
+        let crowds = [(); 2].map(|()| Crowd::start(NAME, server.local_addr().unwrap()));
+        crowds.iter().for_each(|crowd| crowd.must(Crowd::COME, 0, 1));
+        until(|| server.counts().active == 2);
+
+        // One of the open ones is the list itself.
+        let free = most as usize - (std::fs::read_dir("/proc/self/fd").unwrap().count() - 1);
+        let half = free / 2;
+        crowds[0].must(Crowd::COME, 0, half);
+        crowds[1].must(Crowd::COME, half, free + WAITING);
+        until(|| server.counts().errors > 0);
+        assert_eq!(server.counts().accepted as usize, free + 2);
+        assert_eq!(TcpStream::connect(server.local_addr().unwrap()).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+
+        // Tries get rarer, and cost nothing between.
+        let (before, used, begun) = (server.counts().errors, cpu_of_this_thread(), Instant::now());
+        let others = free - half;
+        crowds[0].must(Crowd::ASK, 0, half);
+        crowds[1].must(Crowd::ASK, 0, others);
+        let (asked, serving) = (begun.elapsed(), cpu_of_this_thread() - used);
+        sleep(1500 * MS);
+        let idling = cpu_of_this_thread() - used - serving;
+        let tries = server.counts().errors - before;
+        assert!(tries >= 1 && tries <= 8 + begun.elapsed().as_secs(), "{tries} tries in {:?}", begun.elapsed());
+        assert!(idling < 20 * MS, "{idling:?} of 1.5 s, with nothing to do");
+        assert_eq!((server.counts().accepted as usize, server.counts().active as usize), (free + 2, free + 2));
+
+        // Those who wait come in as others go, at the next try.
+        crowds[0].must(Crowd::LEAVE, 0, WAITING / 2);
+        until(|| server.counts().accepted as usize == free + 2 + WAITING / 2);
+        crowds[1].must(Crowd::ASK, others + 1, others + 1 + WAITING / 2);
+        crowds[0].must(Crowd::LEAVE, WAITING / 2, half / 2);
+        crowds[1].must(Crowd::ASK, others + 1 + WAITING / 2, others + 1 + WAITING);
+        // And there is room again.
+        crowds[1].must(Crowd::COME, 0, 20);
+        crowds[1].must(Crowd::ASK, others + 1 + WAITING, others + 1 + WAITING + 20);
+        eprintln!("{free} served in {asked:?} ({serving:?} of CPU time), {tries} tries, {idling:?} idling");
+
+        crowds.into_iter().for_each(Crowd::go);
+        until(|| server.counts().active == 0);
+        server.stop();
+    });
+    let Some(output) = output else { return };
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 #[test]
 fn a_listener_that_is_no_good_ends_the_server_and_serve_forever_says_why() {
     check(|| {

@@ -13,10 +13,11 @@
 //! shared memory is left behind. The exit code is 0 if all went well, 1 if not, 130 after Ctrl-C, 143 after SIGTERM.
 //!
 //! Read on in this order: [`way`] is what all transports have in common, [`streams`] has those that are files and sockets,
-//! [`system`] the queues and the shared memory.
+//! [`system`] the queues and the shared memory, which other systems than Linux have not, or not as something to wait for.
 #![allow(missing_docs, reason = "a program: what it is for stands above, and nobody imports it")]
 
 mod streams;
+#[cfg(target_os = "linux")]
 mod system;
 mod way;
 

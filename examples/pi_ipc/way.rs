@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use clap::ValueEnum;
 use greenroom::process::{ChildHandle, Command};
 
-use crate::{streams, system};
+use crate::streams;
+#[cfg(target_os = "linux")]
+use crate::system;
 
 /// What a child has to say.
 #[derive(Clone, Copy)]
@@ -49,10 +51,13 @@ pub(crate) enum Transport {
     /// A pair of sockets for each child, one of them its standard output.
     Socketpair,
     /// One POSIX message queue.
+    #[cfg(target_os = "linux")]
     PosixMq,
     /// One System V message queue.
+    #[cfg(target_os = "linux")]
     SysvMq,
     /// Shared memory, and a semaphore in it.
+    #[cfg(target_os = "linux")]
     Shm,
 }
 
@@ -70,8 +75,11 @@ impl Transport {
             Transport::Tcp => Rc::new(streams::Tcp::new()?),
             Transport::Unix => Rc::new(streams::Unix::new()?),
             Transport::Socketpair => Rc::new(streams::Pairs::default()),
+            #[cfg(target_os = "linux")]
             Transport::PosixMq => Rc::new(system::PosixQueue::new()?),
+            #[cfg(target_os = "linux")]
             Transport::SysvMq => Rc::new(system::SysvQueue::new()?),
+            #[cfg(target_os = "linux")]
             Transport::Shm => Rc::new(system::SharedMemory::new()?),
         })
     }
@@ -84,8 +92,11 @@ impl Transport {
             Transport::Fifo => streams::send_fifo(at, report),
             Transport::Tcp => streams::send_tcp(at, report),
             Transport::Unix => streams::send_unix(at, report),
+            #[cfg(target_os = "linux")]
             Transport::PosixMq => system::send_posix(at, report),
+            #[cfg(target_os = "linux")]
             Transport::SysvMq => system::send_sysv(at, report),
+            #[cfg(target_os = "linux")]
             Transport::Shm => system::send_shared(at, report),
         }
     }

@@ -63,28 +63,40 @@ pub(crate) fn fetch_all(fetcher: &Fetcher, jobs: &[Job], concurrency: usize, rep
     total
 }
 
+/// What the HTTP client's bytes go through.
+#[derive(Clone, Copy)]
+pub(crate) enum Transport {
+    /// Green sockets, plugged into the client.
+    Green,
+    /// Its own: std's sockets, which are patched.
+    #[cfg_attr(not(feature = "monkey"), expect(dead_code, reason = "nothing is patched without the feature"))]
+    Std,
+}
+
 /// An HTTP client whose waiting parks a task instead of the thread.
 pub(crate) struct Fetcher {
     agent: Agent,
     timeout: Duration,
     trusted: RootCerts,
+    transport: Transport,
 }
 
 impl Fetcher {
     /// A client that gives each URL `timeout`, redirects and body included. It honours `HTTPS_PROXY` and its like.
-    pub(crate) fn new(timeout: Duration, trusted: RootCerts) -> Fetcher {
-        Fetcher::with_config(Agent::config_builder(), timeout, trusted)
+    pub(crate) fn new(timeout: Duration, trusted: RootCerts, transport: Transport) -> Fetcher {
+        Fetcher::with_config(Agent::config_builder(), timeout, trusted, transport)
     }
 
     /// The same client for servers on this host, which no proxy could reach.
     pub(crate) fn without_proxy(self) -> Fetcher {
-        Fetcher::with_config(Agent::config_builder().proxy(None), self.timeout, self.trusted)
+        Fetcher::with_config(Agent::config_builder().proxy(None), self.timeout, self.trusted, self.transport)
     }
 
     fn with_config(
         config: ureq::config::ConfigBuilder<ureq::typestate::AgentScope>,
         timeout: Duration,
         trusted: RootCerts,
+        transport: Transport,
     ) -> Fetcher {
         let config = config
             .timeout_global(Some(timeout))
@@ -92,7 +104,11 @@ impl Fetcher {
             .http_status_as_error(false)
             .tls_config(TlsConfig::builder().root_certs(trusted.clone()).build())
             .build();
-        Fetcher { agent: transport::agent(config), timeout, trusted }
+        let agent = match transport {
+            Transport::Green => transport::agent(config),
+            Transport::Std => Agent::new_with_config(config),
+        };
+        Fetcher { agent, timeout, trusted, transport }
     }
 
     /// Fetches one URL to its end. Parks only the task that calls.

@@ -17,6 +17,12 @@
 //! fetches those. For each URL one line tells status, bytes and time, or what went wrong; a URL that fails does not
 //! disturb the others. A status of 400 and above counts as a failure, and its body is not kept.
 //!
+//! ```text
+//! cargo run --release --features monkey --example url_fetch -- --patched
+//! ```
+//!
+//! does the same with the HTTP client as it comes, which knows nothing of this library: what it calls of libc is patched.
+//!
 //! The exit code is 0 if all went well, 1 if any URL failed, 2 if the arguments make no sense, 130 after Ctrl-C.
 //!
 //! Read on in this order: [`fetch`] is the program, [`transport`] puts the HTTP client onto green sockets, [`server`] is
@@ -42,7 +48,7 @@ use clap::Parser;
 use greenroom::net::UnixStream;
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 
-use crate::fetch::{Fetcher, Job, fetch_all};
+use crate::fetch::{Fetcher, Job, Transport, fetch_all};
 use crate::report::Report;
 
 /// Fetches many URLs at once on one thread; without URLs, the pages of a server of its own.
@@ -72,6 +78,10 @@ struct Args {
     /// Trusts the certificates of this PEM file, instead of Mozilla's list.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+
+    /// Uses the HTTP client as it comes, on the sockets of std, and patches what it calls (needs the feature `monkey`).
+    #[arg(long)]
+    patched: bool,
 }
 
 /// What to fetch and how: arguments that made sense.
@@ -82,6 +92,7 @@ struct Plan {
     timeout: Duration,
     output: Option<PathBuf>,
     trusted: RootCerts,
+    transport: Transport,
 }
 
 fn main() -> ExitCode {
@@ -134,7 +145,7 @@ enum End {
 
 /// Fetches the URLs that were asked for.
 fn fetch(plan: &Plan, report: &Report) -> io::Result<End> {
-    let fetcher = Fetcher::new(plan.timeout, plan.trusted.clone());
+    let fetcher = Fetcher::new(plan.timeout, plan.trusted.clone(), plan.transport);
     let total = fetch_all(&fetcher, &plan.jobs(), plan.concurrency, report);
 
     report.line(format_args!("\n{total}"));
@@ -146,7 +157,7 @@ fn demonstrate(plan: &Plan, report: &Report) -> io::Result<End> {
     let address = server::start()?;
     let urls: Vec<String> = (0..server::PAGES).map(|page| format!("http://{address}/page/{page}")).collect();
     let plan = Plan { urls, output: plan.output.clone(), trusted: plan.trusted.clone(), ..*plan };
-    let fetcher = Fetcher::new(plan.timeout, plan.trusted.clone()).without_proxy();
+    let fetcher = Fetcher::new(plan.timeout, plan.trusted.clone(), plan.transport).without_proxy();
 
     report.line(format_args!("one after the other:"));
     let in_turn = fetch_all(&fetcher, &plan.jobs(), 1, report);
@@ -196,10 +207,11 @@ impl Plan {
         if let Some(dir) = &args.output {
             fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
         }
+        let transport = if args.patched { patch()? } else { Transport::Green };
         let trusted = args.ca.as_deref().map_or(Ok(RootCerts::WebPki), read_certificates)?;
 
         let concurrency = args.concurrency as usize;
-        Ok(Plan { urls, concurrency, timeout: args.timeout, output: args.output, trusted })
+        Ok(Plan { urls, concurrency, timeout: args.timeout, output: args.output, trusted, transport })
     }
 
     /// Each URL with the file that its body goes to.
@@ -208,6 +220,21 @@ impl Plan {
         let mut file = |url: &str| Some(self.output.as_ref()?.join(names::file_name(url, &mut taken)));
         self.urls.iter().map(|url| Job { url: url.clone(), file: file(url) }).collect()
     }
+}
+
+/// From here on what blocks in std parks only the task.
+#[cfg(feature = "monkey")]
+fn patch() -> Result<Transport, String> {
+    // SAFETY: the tasks of this program share a report and a sum, which know nothing of thread-locals; the client can be sent to
+    // other threads.
+    unsafe { greenroom::monkey::patch_all() };
+    Ok(Transport::Std)
+}
+
+#[cfg(not(feature = "monkey"))]
+fn patch() -> Result<Transport, String> {
+    Err("--patched needs a build with the feature `monkey`: cargo run --release --features monkey --example url_fetch"
+        .into())
 }
 
 /// Reads a list of URLs. It is read to its end before the first task starts, so it may block the thread.

@@ -10,10 +10,10 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! Each function is std's of the same name, run by [`offload()`](crate::offload()). All of them switch. A caller that is killed leaves at
-//! once, and what was begun is done all the same: a file may be renamed or removed afterwards. Where nothing can park (in a panic
-//! hook, at a thread's end), they block as std's do. The types that carry no call are std's own: [`Metadata`],
-//! [`Permissions`], [`FileType`], [`FileTimes`].
+//! Each function is std's of the same name, run on a native thread of a pool that only files use; inside a job of
+//! [`offload()`](crate::offload()) it runs right there. All of them switch. A caller that is killed leaves at once, and what was begun is
+//! done all the same: a file may be renamed or removed afterwards. Where nothing can park (in a panic hook, at a thread's end), they
+//! block as std's do. The types that carry no call are std's own: [`Metadata`], [`Permissions`], [`FileType`], [`FileTimes`].
 
 #![deny(unsafe_code)]
 

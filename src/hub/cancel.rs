@@ -31,6 +31,7 @@ use std::time::Instant;
 
 use super::Hub;
 use super::header::{Header, TaskRef};
+use crate::thread_block;
 
 /// A block of code that can be cancelled as a whole, or that holds cancelling back. Lives on the stack of its block.
 #[derive(Debug)]
@@ -292,8 +293,14 @@ impl Hub {
 
     /// One that unwinds is left as it is, and one is gone on with.
     fn count_unwinding(&self, left: bool, entered: bool) {
-        let parked = self.parked_unwinding.get() + usize::from(left);
-        self.parked_unwinding.set(parked - usize::from(entered));
+        let parked = self.unwinds(&self.current());
+        parked.set(parked.get() + usize::from(left) - usize::from(entered));
+    }
+
+    /// How many tasks, or parts of one, are parked in the midst of an unwind, of those whose panics count as this task's do.
+    #[inline]
+    pub(super) fn unwinds(&self, header: &Header) -> &Cell<usize> {
+        header.thread_block.get().map_or(&self.parked_unwinding, |block| block.unwinds())
     }
 
     /// Whether the current task is unwinding (P1). `thread::panicking` says so of the thread: when some other task is parked
@@ -302,10 +309,13 @@ impl Hub {
     pub(crate) fn is_unwinding(&self, header: &Header) -> bool {
         if !std::thread::panicking() {
             header.unwinding.set(false);
+            if header.thread_block.get().is_some() {
+                self.unwinds(header).set(0);
+            }
             self.review_unwinding();
             return false;
         }
-        if self.parked_unwinding.get() == 0 {
+        if self.unwinds(header).get() == 0 {
             header.unwinding.set(true);
         }
         header.unwinding.get()
@@ -315,10 +325,10 @@ impl Hub {
 impl Hub {
     /// Corrects what was noted of tasks that caught a panic and parked while another one was parked in its unwind: until
     /// that was over nothing told their case from its, and nothing could be raised in them. Called where an unwind may
-    /// be over, and where something becomes pending.
+    /// be over, and where something becomes pending. Of tasks with thread-locals of their own no such thing is noted.
     #[inline]
     pub(super) fn review_unwinding(&self) {
-        if self.parked_unwinding.get() > 0 && !std::thread::panicking() {
+        if self.parked_unwinding.get() > 0 && !thread_block::on_root(std::thread::panicking) {
             self.nobody_unwinds();
         }
     }
@@ -329,7 +339,11 @@ impl Hub {
         let tasks = self.tasks();
         let root: &Header = &self.root;
         for header in tasks.iter().map(|task| task.header()).chain([root]) {
-            if header.unwinding.replace(false) && header.wait.is_parked() && !header.ending.get() {
+            if header.thread_block.get().is_none()
+                && header.unwinding.replace(false)
+                && header.wait.is_parked()
+                && !header.ending.get()
+            {
                 header.cancellable.set(true);
                 self.nudge(header);
             }

@@ -24,6 +24,7 @@ use std::ptr::{self, NonNull};
 use super::Hub;
 use super::header::Header;
 use crate::error::JoinError;
+use crate::lock::steady;
 
 /// A task and the place for its result.
 #[repr(C)]
@@ -167,6 +168,7 @@ impl Blocks {
 
     #[inline]
     fn give_back(&self, block: NonNull<u8>) {
+        let _steady = steady();
         let mut free = self.0.borrow_mut();
         if free.len() < KEPT {
             free.push(block);

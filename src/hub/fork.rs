@@ -16,6 +16,7 @@ use super::header::{Header, State, TaskRef};
 use super::{Alarm, Hub};
 use crate::reactor::{self, Reactor};
 use crate::sys;
+use crate::thread_block;
 
 impl Hub {
     /// Forks. In the child (`None`) the current task is alone.
@@ -29,9 +30,11 @@ impl Hub {
         let (reactor, new_link) = Reactor::new()?;
         // No other thread is within these when the copy is made.
         let table = reactor::hold_table();
+        let _blocks = thread_block::hold();
         let mut link = self.shared.hold_link();
+        // What others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
-        let pid = self.bare(|| unsafe { sys::fork() })?;
+        let pid = self.hold(|| unsafe { sys::fork() })?;
         if pid != 0 {
             return Ok(Some(pid));
         }

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use super::cancel::Frame;
 use crate::coroutine::{Coroutine, Suspender};
+use crate::lock::steady;
+use crate::thread_block::Block;
 use crate::timers::TimerKey;
 use crate::waiter::{Clause, Wait, WaitQueue, Waiter};
 
@@ -43,6 +45,8 @@ pub(crate) struct Header {
     /// Where its stack was left, to fetch it into the cache ahead of the next turn.
     pub(crate) stack_top: Cell<*const u8>,
     pub(crate) coroutine: UnsafeCell<Option<Coroutine>>,
+    /// Thread-locals of its own, if it has some: from the spawn to the end.
+    pub(crate) thread_block: Cell<Option<Block>>,
     /// Innermost block that can cancel or shield what runs inside it.
     pub(crate) frames: Cell<*const Frame>,
     pub(crate) reason: Cell<Reason>,
@@ -70,6 +74,9 @@ pub(crate) struct Extra {
     pub(crate) waker: Option<Waker>,
     /// Task-locals by key, in the order in which they were first used.
     pub(crate) locals: Vec<(usize, Rc<dyn Any>)>,
+    /// A thread, for those who made it: a patched `pthread_create` did.
+    #[cfg(feature = "monkey")]
+    pub(crate) is_thread: bool,
     /// The body has not returned.
     pub(crate) failed: bool,
     /// What the floors above keep for each task (the greenlets' current one).
@@ -120,6 +127,7 @@ impl Header {
             suspender: Cell::new(ptr::null()),
             stack_top: Cell::new(ptr::null()),
             coroutine: UnsafeCell::new(None),
+            thread_block: Cell::new(None),
             frames: Cell::new(ptr::null()),
             reason: Cell::new(Reason::Unpark),
             since: Cell::new(now),
@@ -156,11 +164,13 @@ impl Header {
 
     /// Runs `f` on the rarely used part. `f` must not switch or run code of the user's: the part is borrowed.
     pub(crate) fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        let _steady = steady();
         f(self.extra.borrow_mut().get_or_insert_default())
     }
 
     /// As [`with_extra`](Self::with_extra), for a part that may not be there, which means it is empty.
     pub(crate) fn peek_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+        let _steady = steady();
         self.extra.borrow_mut().as_mut().map(|extra| f(extra))
     }
 

@@ -21,7 +21,11 @@ pub(super) fn install() {
             Some(hub) => {
                 let header = hub.current();
                 header.unwinding.set(true);
-                if !header.is_root() {
+                #[cfg(feature = "monkey")]
+                let is_thread = header.peek_extra(|extra| extra.is_thread) == Some(true);
+                #[cfg(not(feature = "monkey"))]
+                let is_thread = false;
+                if !header.is_root() && !is_thread {
                     let mut name = String::new();
                     let _infallible = header.write_name(&mut name);
                     eprintln!("\ntask {name} (spawned at {}) panicked:", header.spawned_at);

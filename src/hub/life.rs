@@ -4,7 +4,7 @@
 //!
 //! 1. The body has returned, panicked or been unwound; nothing can cancel the task any more.
 //! 2. Its task-locals are dropped, last used first.
-//! 3. The result goes to the handle, or is dropped if there is none.
+//! 3. The result goes to the handle, or is dropped if there is none. Thread-locals, if it has some of its own, are destroyed.
 //! 4. The task counts as ended: joiners wake, watchers run.
 //! 5. Control returns to the hub for the last time, which takes stack and books back.
 //!
@@ -31,6 +31,7 @@ use crate::waiter::{Clause, End};
 /// What a task's coroutine runs.
 pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOnce() -> T) {
     let header = task.header();
+    enter_block(header);
     header.suspender.set(suspender);
     header.state.set(State::Started);
     let hub = Hub::get().expect("a task runs on its hub's thread");
@@ -60,6 +61,7 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
     } else {
         quietly(|| drop(result));
     }
+    end_thread_locals(header);
 
     header.state.set(State::Ended);
     header.joiners.offer(|waiter| {
@@ -68,6 +70,27 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
     });
     if header.has_extra() {
         run_watchers(header);
+        // What those have made anew.
+        hub.hold(|| end_thread_locals(header));
+    }
+}
+
+/// Before anything else runs on the task's stack: where its thread-locals are its own, they must lead to the hub.
+#[inline]
+fn enter_block(header: &Header) {
+    if let Some(block) = header.thread_block.get() {
+        // SAFETY: the hub has resumed the task on it, and nothing has run there yet.
+        let hub = unsafe { block.enter() };
+        HUB.set(hub.cast());
+    }
+}
+
+/// Destroys the task's own thread-locals.
+#[inline]
+fn end_thread_locals(header: &Header) {
+    if let Some(block) = header.thread_block.get() {
+        // SAFETY: the task runs, and its body is over.
+        unsafe { block.end_values() };
     }
 }
 
@@ -272,7 +295,14 @@ impl Hub {
 }
 
 /// Puts a flag back.
-struct Restore<'a>(&'a Cell<bool>, bool);
+pub(super) struct Restore<'a>(&'a Cell<bool>, bool);
+
+impl Restore<'_> {
+    #[cfg(feature = "monkey")]
+    pub(super) fn new(flag: &Cell<bool>, before: bool) -> Restore<'_> {
+        Restore(flag, before)
+    }
+}
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {

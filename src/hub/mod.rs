@@ -32,10 +32,12 @@ use slab::Slab;
 
 use crate::clock;
 use crate::coroutine::{Coroutine, Suspender};
+use crate::lock::steady;
 use crate::reactor::{Entry, Peer, Reactor};
 use crate::run_queue::RunQueue;
 use crate::stack::{self, Stack};
 use crate::sys;
+use crate::thread_block::{self, Block};
 use crate::timers::{TimerKey, Timers};
 use crate::waiter::{Clause, End, Fired, WaitQueue, Waiter};
 
@@ -73,7 +75,7 @@ pub(crate) struct Hub {
     next_poll: Cell<usize>,
     /// When a timer last went off.
     last_alarm: Cell<Instant>,
-    /// Tasks that are parked in the midst of an unwind (P1).
+    /// Tasks that are parked in the midst of an unwind (P1), of those that share the thread's own thread-locals.
     parked_unwinding: Cell<usize>,
     /// Generators and greenlets that have begun and not ended: code on their stacks may hold on to the hub.
     pins: Cell<usize>,
@@ -124,6 +126,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Spec {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: usize,
+    /// With thread-locals of its own.
+    pub(crate) own_thread_locals: bool,
     pub(crate) spawned_at: &'static Location<'static>,
 }
 
@@ -262,7 +266,12 @@ impl Hub {
         start: Option<Instant>,
         body: impl FnOnce() -> T,
     ) -> io::Result<TaskRc<T>> {
+        let _steady = steady();
         let stack = Stack::new(spec.stack_size)?;
+        let block = match spec.own_thread_locals {
+            true => Some(Block::take(stack.usable(), ptr::from_ref(self).cast())?),
+            false => None,
+        };
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let header = Header::new(id, spec.name, spec.spawned_at, self.last_poll.get());
@@ -278,6 +287,7 @@ impl Hub {
         let coroutine = unsafe { Coroutine::new(stack, main) };
 
         let header = task.header();
+        header.thread_block.set(block);
         // SAFETY: nobody else looks at the new task's coroutine yet.
         unsafe { *header.coroutine.get() = Some(coroutine) };
         let slot = self.tasks.borrow_mut().insert(task.erase());
@@ -305,9 +315,14 @@ impl Hub {
     /// Takes a task that has ended out of the books. Its stack goes back to its pool.
     #[inline]
     fn reclaim(&self, task: TaskRef) {
+        let _steady = steady();
         // SAFETY: the coroutine is done, so nothing runs on it, and nothing else reaches for it. Its destructor, which puts
         // the stack back into its pool, does not come back here.
         unsafe { *task.coroutine.get() = None };
+        if let Some(block) = task.thread_block.take() {
+            // SAFETY: X3: the task has destroyed its values, and has left its stack for good.
+            unsafe { block.give_back() };
+        }
         let task = self.tasks.borrow_mut().remove(task.slot.get() as usize);
         drop(task);
     }
@@ -440,7 +455,30 @@ impl Hub {
     #[inline(always)]
     pub(crate) fn of_caller() -> Option<&'static Hub> {
         let hub = Hub::get()?;
-        (hub.can_switch() && (hub.current() != hub.root || hub.has_tasks())).then_some(hub)
+        let is_one = hub.can_switch() && !crate::lock::is_steady() && (hub.current() != hub.root || hub.has_tasks());
+        is_one.then_some(hub)
+    }
+
+    /// Whether nothing of the crate's is half changed by the running task, so that a lock which it has to wait for may be
+    /// waited for by a switch. It may be the allocator's, and so what allocates while it changes something is held, or
+    /// [steady](crate::lock::steady); that the lists are free is asked all the same.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.can_switch()
+            && !crate::lock::is_steady()
+            && self.current().wait.is_over()
+            && self.tasks.try_borrow_mut().is_ok()
+            && self.timers.try_borrow_mut().is_ok()
+            && self.batch.try_borrow_mut().is_ok()
+            && self.due.try_borrow_mut().is_ok()
+    }
+
+    /// Runs `f`, whose waits nothing cancels.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn uncancelled<R>(&self, f: impl FnOnce() -> R) -> R {
+        let current = self.current();
+        let _restore = life::Restore::new(&current.ending, current.ending.replace(true));
+        f()
     }
 
     /// A place for what patched symbols keep for this thread.
@@ -569,6 +607,7 @@ impl Hub {
     #[inline]
     fn make_ready(&self, task: TaskRef) {
         if self.batching.get() {
+            let _steady = steady();
             self.batch.borrow_mut().push(task);
         } else {
             self.ready.push(task);
@@ -593,6 +632,7 @@ impl Hub {
     }
 
     pub(crate) fn register(&self, fd: RawFd, generation: u32) -> io::Result<Rc<Entry>> {
+        let _steady = steady();
         let peer: Weak<Shared> = Arc::downgrade(&self.shared);
         let peer: Weak<dyn Peer> = peer;
         self.reactor.register(fd, generation, peer, |waiter| self.fire(waiter))
@@ -617,8 +657,10 @@ impl Hub {
     /// Leaves the current task, which is in the run queue or parked, until its next turn (H1).
     #[inline(always)]
     fn switch_out(&self, task: TaskRef, unwinding: bool) {
+        debug_assert!(!thread_block::is_away(), "X2: nothing parks between two writes of the thread pointer");
         if unwinding {
-            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
+            let parked = self.unwinds(&task);
+            parked.set(parked.get() + 1);
         }
         if task == self.root {
             self.run_loop();
@@ -631,7 +673,8 @@ impl Hub {
         }
         // Unless that was corrected meanwhile.
         if unwinding && task.unwinding.get() {
-            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
+            let parked = self.unwinds(&task);
+            parked.set(parked.get() - 1);
         }
     }
 
@@ -658,7 +701,12 @@ impl Hub {
             // SAFETY: a task in the queue has a coroutine that is not done, and while it runs nothing else reaches for it.
             let coroutine = unsafe { &mut *task.coroutine.get() };
             let coroutine = coroutine.as_mut().expect("a ready task has a coroutine");
-            if coroutine.resume() {
+            let ended = match task.thread_block.get() {
+                None => coroutine.resume(),
+                // SAFETY: the loop runs on the root's stack, and nobody there unwinds: a task's body is caught (P2).
+                Some(block) => unsafe { block.run(|| coroutine.resume()) },
+            };
+            if ended {
                 self.reclaim(task);
             }
         }

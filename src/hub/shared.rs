@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::header::{ROOT_SLOT, TaskRef};
 use super::{Hub, Spec, life};
-use crate::lock::{Guard, Lock};
+use crate::lock::{Guard, Lock, steady};
 use crate::reactor::{Link, Peer};
 use crate::remote::Mailbox;
 use crate::waiter::Clause;
@@ -52,6 +52,7 @@ impl Shared {
 
     /// Hands a message to the hub; gives it back if the hub is gone.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        let _steady = steady();
         if self.mailbox.push(message)? {
             self.with_link(Link::ring);
         }
@@ -240,7 +241,8 @@ mod tests {
             crate::yield_now();
             let hub = Hub::here();
             let bomb = Bomb;
-            let spec = Spec { name: None, stack_size: usize::MAX, spawned_at: Location::caller() };
+            let (stack_size, spawned_at) = (usize::MAX, Location::caller());
+            let spec = Spec { name: None, stack_size, own_thread_locals: false, spawned_at };
             let spawn = Message::Spawn(spec, Box::new(move || drop(bomb)));
             assert!(hub.shared.send(spawn).is_ok());
             assert!(

@@ -18,6 +18,7 @@ use super::header::{Reason, TaskRef};
 use super::shared::{Message, RemoteTask, Shared};
 use super::{Hub, Outcome, call_out};
 use crate::clock;
+use crate::lock::steady;
 use crate::waiter::{Clause, Waiter};
 
 /// One wait of the calling task or thread, begun and not yet parked.
@@ -178,13 +179,28 @@ impl Target {
     #[inline]
     pub(crate) unsafe fn wake(&self, wakes: &mut Wakes) {
         match self {
-            Target::Task { shared, waiter, task } => {
+            Target::Task { shared, waiter, .. } => {
                 if let Some(hub) = Hub::get()
                     && ptr::eq(&raw const hub.shared, *shared)
                 {
                     hub.fire(*waiter);
                     return;
                 }
+                // SAFETY: passed on to the caller.
+                unsafe { self.wake_by_message(wakes) };
+            }
+            Target::Native(parker) => wakes.push(Wake::Native(parker.clone())),
+        }
+    }
+
+    /// As [`wake`](Self::wake), but leaves the lists of this thread's hub alone, which may be in the midst of a change.
+    ///
+    /// # Safety
+    ///
+    /// As for that.
+    pub(crate) unsafe fn wake_by_message(&self, wakes: &mut Wakes) {
+        match self {
+            Target::Task { shared, waiter, task } => {
                 // SAFETY: the owner's hub outlives its wait.
                 let shared = unsafe { &**shared }.clone();
                 let (task, generation, clause) = (*task, waiter.generation, waiter.clause);
@@ -225,6 +241,8 @@ impl Wakes {
 
     #[cold]
     fn deliver(&mut self) {
+        // Who hands something out does not switch, whatever lock is in the way of that.
+        let _steady = steady();
         let others = mem::take(&mut *self.others);
         for wake in self.first.take().into_iter().chain(others) {
             match wake {

@@ -27,4 +27,6 @@ pub(crate) use native::{can_park, held, native, waits};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use source::Pollable;
 pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source, charge, wait_any};
+#[cfg(feature = "monkey")]
+pub(crate) use source::{SharedMode, View};
 pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

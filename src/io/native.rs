@@ -6,8 +6,9 @@
 //!
 //! - **F1** What moves bytes, a position or an attribute of an open file is [`held`]: a kill comes after it. Such calls end by
 //!   themselves, and a read that was cancelled half-way would have lost its bytes.
-//!   Jobs stand in the line of the default pool, behind whatever the program gives to that; a kill waits there too.
-//! - **F2** What may wait for others, for ever, runs in a pool of its own ([`waits`]): opening fifos and devices, locks. It is
+//!   They and what else asks the disk have a pool of their own ([`files`]): in the line of the default pool they, and their kills,
+//!   would come after whatever the program gives to that.
+//! - **F2** What may wait for others, for ever, runs in another pool ([`waits`]): opening fifos and devices, locks. It is
 //!   cancelled at once, and what it gets after that is given back.
 
 #![forbid(unsafe_code)]
@@ -15,12 +16,12 @@
 use std::sync::LazyLock;
 
 use crate::hub::Hub;
-use crate::offload::{ThreadPool, offload};
+use crate::offload::ThreadPool;
 use crate::time::shield;
 
 /// Runs `f` on a native thread. Killed, the caller leaves at once, and `f` goes on.
 pub(crate) fn native<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    offload(f)
+    files().apply_or_run(f)
 }
 
 /// Runs `f` on a native thread, and holds kills and timeouts back until it is done (F1); what was pending before is raised first.
@@ -36,8 +37,17 @@ pub(crate) fn held<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) ->
     if task.attention.get() {
         hub.attend(&task);
     }
-    shield(|| offload(f))
+    shield(|| files().apply_or_run(f))
 }
+
+/// The pool for jobs that wait for a disk (F1).
+fn files() -> &'static ThreadPool {
+    static POOL: LazyLock<ThreadPool> = LazyLock::new(|| ThreadPool::named(MOST_FILES, "greenroom-files"));
+    &POOL
+}
+
+/// So many jobs are with the disks at once; more stand in line.
+const MOST_FILES: usize = 16;
 
 /// The pool for jobs that wait for other processes (F2). A thread is started for each, and goes when there has been no use for it.
 pub(crate) fn waits() -> &'static ThreadPool {

@@ -23,7 +23,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -67,7 +67,8 @@ pub(crate) struct Source<S: AsFd> {
     mode: Arc<Mode>,
 }
 
-/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), and pipes.
+/// Something with a descriptor whose readiness can be waited for: the sockets of [`net`](crate::net), pipes, files, the streams of
+/// children, and pollers of the system.
 pub trait Pollable {
     #[doc(hidden)]
     fn awaited(&self) -> Awaited<'_>;
@@ -201,6 +202,72 @@ fn underneath() -> Guard<'static, Vec<(sys::FileId, Weak<Mode>)>> {
     UNDERNEATH.lock()
 }
 
+/// Counts a handle off. The last one puts `O_NONBLOCK` back to what the user set, for whoever else has the open file.
+fn leave(mode: &Arc<Mode>, fd: BorrowedFd<'_>) {
+    if !mode.underneath.load(Ordering::Relaxed) {
+        mode.handles.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    let mut modes = underneath();
+    if mode.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
+        return;
+    }
+    modes.retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mode)));
+    if mode.nonblocking.load(Ordering::Relaxed) == NO {
+        // The flag of a descriptor that is open can be cleared.
+        let _cleared = sys::set_nonblocking(fd, false);
+    }
+}
+
+/// A handle on the mode of an open file whose descriptor is somebody else's. To be [left](Self::leave).
+#[cfg(feature = "monkey")]
+#[derive(Debug)]
+pub(crate) struct SharedMode(Arc<Mode>);
+
+#[cfg(feature = "monkey")]
+impl SharedMode {
+    fn new(mode: &Arc<Mode>) -> SharedMode {
+        mode.handles.fetch_add(1, Ordering::Relaxed);
+        SharedMode(mode.clone())
+    }
+
+    /// For another descriptor of the same file.
+    pub(crate) fn duplicate(&self) -> SharedMode {
+        SharedMode::new(&self.0)
+    }
+
+    /// To be called before the descriptor is closed.
+    pub(crate) fn leave(self, fd: BorrowedFd<'_>) {
+        leave(&self.0, fd);
+    }
+}
+
+/// The user's view of a mode whose `O_NONBLOCK` is ours.
+#[cfg(feature = "monkey")]
+#[derive(Debug)]
+pub(crate) struct View(Arc<Mode>);
+
+#[cfg(feature = "monkey")]
+impl View {
+    /// Of a descriptor's open file, if there is one.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Option<View> {
+        let modes = underneath();
+        if modes.is_empty() {
+            return None;
+        }
+        let file = sys::file_id(fd).ok()?;
+        modes.iter().filter(|(other, _)| *other == file).find_map(|(_, mode)| mode.upgrade()).map(View)
+    }
+
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.0.nonblocking.load(Ordering::Relaxed) == YES
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        self.0.nonblocking.store(if nonblocking { YES } else { NO }, Ordering::Relaxed);
+    }
+}
+
 impl<S: AsFd> Source<S> {
     /// Wraps a descriptor that was just made: blocking, and without timeouts.
     pub(crate) fn new(inner: S) -> Source<S> {
@@ -240,22 +307,8 @@ impl<S: AsFd> Source<S> {
         }
     }
 
-    /// Counts this handle off. The last one puts `O_NONBLOCK` back to what the user set, for whoever else has the open file.
     fn leave_mode(&self) {
-        let mode = &self.mode;
-        if !mode.underneath.load(Ordering::Relaxed) {
-            mode.handles.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        let mut modes = underneath();
-        if mode.handles.fetch_sub(1, Ordering::Relaxed) > 1 {
-            return;
-        }
-        modes.retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mode)));
-        if mode.nonblocking.load(Ordering::Relaxed) == NO {
-            // The flag of a descriptor that is open can be cleared.
-            let _cleared = sys::set_nonblocking(self.inner.as_fd(), false);
-        }
+        leave(&self.mode, self.inner.as_fd());
     }
 
     pub(crate) fn get(&self) -> &S {
@@ -294,7 +347,20 @@ impl<S: AsFd> Source<S> {
         call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
-        self.perform_within(direction, None, call, left)
+        self.perform_within(direction, &mut None, call, left)
+    }
+
+    /// As [`perform`](Self::perform), for one call of several that make up one: the first that waits sets the deadline for all.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn perform_part<T>(
+        &self,
+        direction: Direction,
+        deadline: &mut Option<Option<Instant>>,
+        call: impl FnMut(&S) -> io::Result<T>,
+        left: impl Fn(&T) -> Left,
+    ) -> io::Result<T> {
+        self.perform_within(direction, deadline, call, left)
     }
 
     /// As [`perform`](Self::perform), with a deadline (or none) in place of the direction's own timeout.
@@ -305,14 +371,14 @@ impl<S: AsFd> Source<S> {
         call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
-        self.perform_within(direction, Some(deadline), call, left)
+        self.perform_within(direction, &mut Some(deadline), call, left)
     }
 
     #[inline]
     fn perform_within<T>(
         &self,
         direction: Direction,
-        mut deadline: Option<Option<Instant>>,
+        deadline: &mut Option<Option<Instant>>,
         mut call: impl FnMut(&S) -> io::Result<T>,
         left: impl Fn(&T) -> Left,
     ) -> io::Result<T> {
@@ -327,7 +393,7 @@ impl<S: AsFd> Source<S> {
         if let Some(known) = &entry {
             let side = known.side(direction);
             if (!side.ready.get() || !side.waiters.is_empty()) && !self.is_nonblocking() {
-                self.park(hub, known, direction, &mut deadline, place)?;
+                self.park(hub, known, direction, deadline, place)?;
                 place = End::Front;
                 entry = self.entry(hub);
             }
@@ -345,7 +411,7 @@ impl<S: AsFd> Source<S> {
                         None => self.register(hub)?,
                     };
                     known.side(direction).ready.set(false);
-                    self.park(hub, &known, direction, &mut deadline, place)?;
+                    self.park(hub, &known, direction, deadline, place)?;
                     place = End::Front;
                     entry = self.entry(hub);
                     continue;
@@ -529,9 +595,23 @@ impl<S: AsFd> Source<S> {
         // The user's view has to be read before it can no longer be told from ours.
         self.is_nonblocking();
         sys::set_nonblocking(self.inner.as_fd(), true)?;
+        // Files that were left to others, who have closed them.
+        modes.retain(|(_, mode)| mode.strong_count() > 0);
         modes.push((file, Arc::downgrade(&self.mode)));
         self.mode.underneath.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A handle on the mode for the descriptor's owner, who is not us.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn share_mode(&self) -> SharedMode {
+        SharedMode::new(&self.mode)
+    }
+
+    /// Whether `O_NONBLOCK` of the open file is ours.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn is_underneath(&self) -> bool {
+        self.mode.underneath.load(Ordering::Relaxed)
     }
 
     /// Sets the user's view of non-blocking mode, and the flag of the open file unless that is set underneath.
@@ -567,10 +647,13 @@ impl<S: AsFd> Source<S> {
         self.mode.write_timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
     }
 
-    /// The number may be another file's by now: when this is dropped the descriptor is left alone.
+    /// Leaves the descriptor to somebody else, who may close it any time: this is no handle on it, and when it is dropped the
+    /// number may be another file's.
     #[cfg(feature = "monkey")]
-    pub(crate) fn disown(&mut self) {
+    pub(crate) fn disown(mut self) -> Source<S> {
         self.disowned = true;
+        self.mode.handles.fetch_sub(1, Ordering::Relaxed);
+        self
     }
 
     /// Notes a timeout that the caller has set on the kernel's socket.
@@ -581,7 +664,7 @@ impl<S: AsFd> Source<S> {
         self.mode.timeout(direction).store(nanos, Ordering::Relaxed);
     }
 
-    fn timeout(&self, direction: Direction) -> Option<Duration> {
+    pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
         match self.mode.timeout(direction).load(Ordering::Relaxed) {
             NO_TIMEOUT => None,
             UNKNOWN_TIMEOUT => {
@@ -611,7 +694,6 @@ impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         #[cfg(feature = "monkey")]
         if self.disowned {
-            self.mode.handles.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: dropped once, here.
             return unsafe { ManuallyDrop::drop(&mut self.inner) };
         }

@@ -27,6 +27,7 @@ use super::flow::Flow;
 use super::native::{can_park, held};
 use super::source::{Awaitable, Awaited, Direction, Pollable};
 use crate::hub::{Hub, Tell};
+use crate::lock::Slow;
 use crate::offload::ThreadPool;
 use crate::sync::{Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard};
 use crate::sys::{self, FileId, FileKind};
@@ -35,7 +36,7 @@ use crate::waiter::Waiter;
 /// One of the three descriptors, and what it was when it was last looked at.
 struct Inherited<S: AsFd + 'static> {
     handle: LazyLock<S>,
-    flow: std::sync::Mutex<Option<(FileId, Inflow<S>)>>,
+    flow: Slow<Option<(FileId, Inflow<S>)>>,
 }
 
 type Inflow<S> = Arc<Flow<&'static S>>;
@@ -59,7 +60,7 @@ const MOST_AT_ONCE: usize = 1 << 20;
 
 impl<S: AsFd + IsTerminal + Send + Sync + 'static> Inherited<S> {
     const fn new(handle: fn() -> S) -> Inherited<S> {
-        Inherited { handle: LazyLock::new(handle), flow: std::sync::Mutex::new(None) }
+        Inherited { handle: LazyLock::new(handle), flow: Slow::new(None) }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -68,7 +69,7 @@ impl<S: AsFd + IsTerminal + Send + Sync + 'static> Inherited<S> {
 
     fn flow(&'static self) -> io::Result<(Inflow<S>, FileKind)> {
         let (id, kind) = sys::file_kind(self.fd())?;
-        let mut flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flow = self.flow.lock();
         if let Some((known, flow)) = &*flow
             && *known == id
         {

@@ -16,8 +16,9 @@ use crate::hub::{Cancelled, Hub};
 
 static PATCHED: AtomicU32 = AtomicU32::new(0);
 
-pub(super) fn open(areas: Areas) {
-    PATCHED.fetch_or(areas.0, Ordering::SeqCst);
+/// Patches these. Gives what was patched before.
+pub(super) fn open(areas: Areas) -> Areas {
+    Areas(PATCHED.fetch_or(areas.0, Ordering::SeqCst))
 }
 
 #[inline(always)]
@@ -25,10 +26,10 @@ pub(super) fn patched() -> Areas {
     Areas(PATCHED.load(Ordering::Relaxed))
 }
 
-/// The hub that is to answer a call, if the area is patched and the caller is one that can be parked.
+/// The hub that is to answer a call, if the area (one of them) is patched and the caller is one that can be parked.
 #[inline(always)]
 pub(super) fn hub_for(area: Areas) -> Option<&'static Hub> {
-    if !patched().contains(area) {
+    if !patched().meets(area) {
         return None;
     }
     Hub::of_caller()

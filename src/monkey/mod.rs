@@ -69,32 +69,67 @@ compile_error!(
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+use crate::hub::Hub;
+use crate::lock::steadily;
+use crate::thread_block;
+
+mod accept;
+mod condition;
+mod connect;
 mod descriptor;
 mod dns;
 mod epoll;
+mod file;
+mod futex;
 mod gate;
 mod hosts;
+mod join;
+mod life;
+mod message;
+mod mutex;
+mod options;
+mod parking;
 mod poll;
 mod process;
+mod rwlock;
 mod select;
+mod semaphore;
 mod signal;
 mod socket;
+mod stream;
 mod symbol;
+mod thread;
 mod time;
+mod transfer;
 
 /// The functions behind the patched symbols: the C library's own, or whatever else stands there (a sanitizer's, say).
 ///
 /// For those who need a call that stops the thread, whatever is patched. Each has the C function's signature and contract.
 pub mod original {
+    pub use super::accept::original::*;
+    pub use super::condition::original::*;
+    pub use super::connect::original::*;
     pub use super::dns::original::*;
     pub use super::epoll::original::*;
+    pub use super::file::original::*;
+    pub use super::futex::original::*;
     pub use super::hosts::original::*;
+    pub use super::join::original::*;
+    pub use super::life::original::*;
+    pub use super::message::original::*;
+    pub use super::mutex::original::*;
+    pub use super::options::original::*;
     pub use super::poll::original::*;
     pub use super::process::original::*;
+    pub use super::rwlock::original::*;
     pub use super::select::original::*;
+    pub use super::semaphore::original::*;
     pub use super::signal::original::*;
     pub use super::socket::original::*;
+    pub use super::stream::original::*;
+    pub use super::thread::original::*;
     pub use super::time::original::*;
+    pub use super::transfer::original::*;
 }
 
 /// What can be patched: a set of areas.
@@ -128,8 +163,21 @@ impl Areas {
     pub const FILE: Areas = Areas(1 << 6);
     /// All of these. Not [`THREAD`](Self::THREAD).
     pub const ALL: Areas = Areas((1 << 7) - 1);
-    /// Threads that are made from then on are tasks. It gives parallelism up, so it is to be asked for.
+    /// Threads that the main thread, or one with a hub, makes from then on are tasks of that hub, with thread-locals of their own. It
+    /// gives parallelism up, so it is to be asked for. [`SYNC`](Self::SYNC) comes with it: threads wait for each other.
+    ///
+    /// Such a thread begins to run when the thread that made it next waits; one that computes without ever waiting keeps the others from
+    /// running. Where tasks can have no thread-locals of their own, nothing changes: threads are native.
     pub const THREAD: Areas = Areas(1 << 7);
+
+    /// What moves bytes through descriptors of any kind.
+    const BYTES: Areas = Areas(Areas::SOCKET.0 | Areas::FILE.0);
+    /// Those that know descriptors by number.
+    const NUMBERS: Areas = Areas(Areas::BYTES.0 | Areas::POLL.0);
+
+    const fn meets(self, other: Areas) -> bool {
+        self.0 & other.0 != 0
+    }
 
     /// Whether all of `other` is in this set.
     pub const fn contains(self, other: Areas) -> bool {
@@ -198,7 +246,16 @@ impl fmt::Display for Areas {
 /// assert!(monkey::is_patched(Areas::TIME));
 /// ```
 pub unsafe fn patch(areas: Areas) {
-    gate::open(areas);
+    let areas = if areas.contains(Areas::THREAD) { areas | Areas::SYNC } else { areas };
+    if areas.contains(Areas::SYNC) {
+        assert!(parking::prepare(), "greenroom: no memory for the table of those who wait for locks");
+        // Where there are none, tasks do with their thread's.
+        let _unsupported = steadily(|| thread_block::set_default(true));
+    }
+    let before = gate::open(areas);
+    if areas.meets(Areas::NUMBERS) && !before.meets(Areas::NUMBERS) {
+        descriptor::watch_copies();
+    }
     signal::take_over();
 }
 
@@ -215,4 +272,11 @@ pub unsafe fn patch_all() {
 /// Whether all of these areas are patched.
 pub fn is_patched(areas: Areas) -> bool {
     gate::patched().contains(areas)
+}
+
+/// Runs `f` on a native thread; nothing cancels the wait for it.
+fn natively<R: Send + 'static>(hub: &'static Hub, f: impl FnOnce() -> R + Send + 'static) -> R {
+    let done = gate::enclosed(hub, || hub.uncancelled(|| crate::io::waits().apply(f)));
+    // A panic, of a system that gives no thread: there is nobody who could be told.
+    done.unwrap_or_else(|_| std::process::abort())
 }

@@ -1,17 +1,30 @@
-//! Sockets: bytes and messages, connections.
+//! Sockets: bytes and messages from one buffer, and how any such call waits.
+//!
+//! Each says for itself, by `MSG_DONTWAIT`, that it would rather fail than wait: no flag of the open file is touched.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::time::Instant;
 
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 
 use super::descriptor::{self, Kind, Known};
-use super::gate::{enclosed, errno, report};
+use super::gate::{Errno, enclosed, errno, report, set_errno};
 use super::symbol::interpose;
 use crate::hub::Hub;
 use crate::io::{Direction, Left};
+use crate::net::Backoff;
+use crate::{clock, sys};
 
 interpose! {
     fn recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t, SOCKET => socket_recv;
+    fn __recv_chk(
+        fd: c_int,
+        buffer: *mut c_void,
+        length: size_t,
+        room: size_t,
+        flags: c_int,
+    ) -> ssize_t, SOCKET => socket_recv_chk;
     fn recvfrom(
         fd: c_int,
         buffer: *mut c_void,
@@ -20,20 +33,60 @@ interpose! {
         from: *mut sockaddr,
         from_length: *mut socklen_t,
     ) -> ssize_t, SOCKET => socket_recvfrom;
+    fn __recvfrom_chk(
+        fd: c_int,
+        buffer: *mut c_void,
+        length: size_t,
+        room: size_t,
+        flags: c_int,
+        from: *mut sockaddr,
+        from_length: *mut socklen_t,
+    ) -> ssize_t, SOCKET => socket_recvfrom_chk;
     fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t, SOCKET => socket_send;
-    fn close(fd: c_int) -> c_int, all SOCKET => socket_close;
+    fn __send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t, SOCKET => socket_send;
+    fn sendto(
+        fd: c_int,
+        buffer: *const c_void,
+        length: size_t,
+        flags: c_int,
+        to: *const sockaddr,
+        to_length: socklen_t,
+    ) -> ssize_t, SOCKET => socket_sendto;
+    fn shutdown(fd: c_int, how: c_int) -> c_int, SOCKET => socket_shutdown;
 }
 
-/// Which calls say for themselves that they do not wait, or are answered at once.
-const AT_ONCE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE;
+/// Which calls say for themselves that they do not wait, or are answered at once whatever they say.
+const AT_ONCE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
 
 /// Flags with which a short read does not mean that nothing is left.
-const UNEVEN: c_int = libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_TRUNC;
+const UNEVEN: c_int = libc::MSG_PEEK | libc::MSG_TRUNC;
 
-unsafe fn socket_recv(hub: &'static Hub, fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t {
+pub(super) unsafe fn socket_recv(
+    hub: &'static Hub,
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: passed on to the caller.
     let call = |got: size_t, flags| unsafe { original::recv(fd, buffer.wrapping_byte_add(got), length - got, flags) };
-    receive(hub, fd, length, flags, call)
+    receive(hub, fd, flags, call, || length)
+}
+
+unsafe fn socket_recv_chk(
+    hub: &'static Hub,
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    if length > room {
+        // SAFETY: passed on to the caller. It ends the process.
+        return unsafe { original::__recv_chk(fd, buffer, length, room, flags) };
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { socket_recv(hub, fd, buffer, length, flags) }
 }
 
 unsafe fn socket_recvfrom(
@@ -49,76 +102,222 @@ unsafe fn socket_recvfrom(
     let call = |got: size_t, flags| unsafe {
         original::recvfrom(fd, buffer.wrapping_byte_add(got), length - got, flags, from, from_length)
     };
-    receive(hub, fd, length, flags, call)
+    receive(hub, fd, flags, call, || length)
 }
 
-unsafe fn socket_send(hub: &'static Hub, fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t {
-    // SAFETY: passed on to the caller.
-    let call = |put: size_t, flags| unsafe { original::send(fd, buffer.wrapping_byte_add(put), length - put, flags) };
-    transmit(hub, fd, length, flags, call)
-}
-
-unsafe fn socket_close(fd: c_int) -> c_int {
-    descriptor::forget(fd);
-    // SAFETY: passed on to the caller.
-    unsafe { original::close(fd) }
-}
-
-/// Receives up to `length` bytes or a message. `call` is the original, for what lies behind the first so many bytes.
-fn receive(
+unsafe fn socket_recvfrom_chk(
     hub: &'static Hub,
     fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+    from: *mut sockaddr,
+    from_length: *mut socklen_t,
+) -> ssize_t {
+    if length > room {
+        // SAFETY: passed on to the caller. It ends the process.
+        return unsafe { original::__recvfrom_chk(fd, buffer, length, room, flags, from, from_length) };
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { socket_recvfrom(hub, fd, buffer, length, flags, from, from_length) }
+}
+
+pub(super) unsafe fn socket_send(
+    hub: &'static Hub,
+    fd: c_int,
+    buffer: *const c_void,
     length: size_t,
     flags: c_int,
-    mut call: impl FnMut(size_t, c_int) -> ssize_t,
 ) -> ssize_t {
-    let known = match descriptor::look_up(hub, fd) {
-        Some(known) if flags & AT_ONCE == 0 && known.is_socket() => known,
-        _ => return call(0, flags),
+    // SAFETY: passed on to the caller.
+    let call = |put: size_t, flags| unsafe { original::send(fd, buffer.wrapping_byte_add(put), length - put, flags) };
+    transmit(hub, fd, flags, false, call, || length)
+}
+
+unsafe fn socket_sendto(
+    hub: &'static Hub,
+    fd: c_int,
+    buffer: *const c_void,
+    length: size_t,
+    flags: c_int,
+    to: *const sockaddr,
+    to_length: socklen_t,
+) -> ssize_t {
+    // SAFETY: passed on to the caller.
+    let call = |put: size_t, flags| unsafe {
+        original::sendto(fd, buffer.wrapping_byte_add(put), length - put, flags, to, to_length)
     };
+    transmit(hub, fd, flags, !to.is_null(), call, || length)
+}
+
+/// Wakes those of this hub who wait (rule 17); the others hear of it from the kernel.
+unsafe fn socket_shutdown(hub: &'static Hub, fd: c_int, how: c_int) -> c_int {
+    // SAFETY: passed on to the caller.
+    let result = unsafe { original::shutdown(fd, how) };
+    if result == 0
+        && let Some(known) = descriptor::look_up(hub, fd)
+    {
+        if matches!(how, libc::SHUT_RD | libc::SHUT_RDWR) {
+            known.source.wake(Direction::Read);
+        }
+        if matches!(how, libc::SHUT_WR | libc::SHUT_RDWR) {
+            known.source.wake(Direction::Write);
+        }
+    }
+    result
+}
+
+/// Receives bytes or a message. `call` is the original, for what lies behind the first so many bytes. `asked` says how many were asked
+/// for, 0 if the call was broken off before them; it is looked at only when `call` has succeeded, with arguments that the kernel has seen.
+pub(super) fn receive(
+    hub: &'static Hub,
+    fd: c_int,
+    flags: c_int,
+    mut call: impl FnMut(size_t, c_int) -> ssize_t,
+    asked: impl Fn() -> size_t,
+) -> ssize_t {
+    match descriptor::look_up(hub, fd) {
+        Some(known) if flags & AT_ONCE == 0 && known.is_socket() => receive_from(hub, &known, flags, call, asked),
+        _ => at_once(hub, || call(0, flags)),
+    }
+}
+
+/// As [`receive`], for a socket and a call that may wait.
+#[inline]
+pub(super) fn receive_from(
+    hub: &'static Hub,
+    known: &Known,
+    flags: c_int,
+    mut call: impl FnMut(size_t, c_int) -> ssize_t,
+    asked: impl Fn() -> size_t,
+) -> ssize_t {
+    if let Some(number) = known.take_owed() {
+        return report(Err(number));
+    }
+    let even = known.even && flags & UNEVEN == 0;
     let whole = flags & libc::MSG_WAITALL != 0 && flags & UNEVEN == 0 && known.kind == Kind::Stream;
+    let mut deadline = None;
     let mut got = 0;
     loop {
-        let asked = length - got;
-        let is_short =
-            |n: &ssize_t| known.kind == Kind::Stream && flags & UNEVEN == 0 && (1..asked as ssize_t).contains(n);
-        let left = |n: &ssize_t| if is_short(n) { Left::Nothing } else { Left::Maybe };
-        let result = known.perform(hub, Direction::Read, || call(got, flags | libc::MSG_DONTWAIT), left);
-        match result {
-            Ok(n) if whole && n > 0 && (n as size_t) < asked => got += n as size_t,
+        let is_short = |n: &ssize_t| *n > 0 && (*n as size_t) < asked().saturating_sub(got);
+        let left = |n: &ssize_t| if even && is_short(n) { Left::Nothing } else { Left::Maybe };
+        let call = || {
+            let n = call(got, flags | libc::MSG_DONTWAIT);
+            if n < 0 && errno() == libc::EAGAIN && known.is_ended() { call(got, flags) } else { n }
+        };
+        match known.perform_part(hub, Direction::Read, &mut deadline, call, left) {
+            Ok(n) if whole && is_short(&n) => got += n as size_t,
             Ok(n) => return got as ssize_t + n,
-            // What was received counts; the error comes again.
-            Err(_) if got > 0 => return got as ssize_t,
+            Err(number) if got > 0 => {
+                // What was received counts.
+                known.owe(number);
+                return got as ssize_t;
+            }
             Err(number) => return report(Err(number)),
         }
     }
 }
 
-/// Sends `length` bytes, all of them as a call that may wait does, or a message.
-fn transmit(
+/// Sends bytes, all of them as a call that may wait does, or a message: to a name, if it has one. For `call` and `asked` see [`receive`].
+pub(super) fn transmit(
     hub: &'static Hub,
     fd: c_int,
-    length: size_t,
     flags: c_int,
+    named: bool,
     mut call: impl FnMut(size_t, c_int) -> ssize_t,
+    asked: impl Fn() -> size_t,
 ) -> ssize_t {
-    let known = match descriptor::look_up(hub, fd) {
-        Some(known) if flags & AT_ONCE == 0 && known.is_socket() => known,
-        _ => return call(0, flags),
-    };
+    match descriptor::look_up(hub, fd) {
+        Some(known) if flags & AT_ONCE & !libc::MSG_OOB == 0 && known.is_socket() => {
+            transmit_to(hub, fd, &known, flags, named, call, asked)
+        }
+        _ => at_once(hub, || call(0, flags)),
+    }
+}
+
+/// As [`transmit`], for a socket and a call that may wait.
+#[inline]
+pub(super) fn transmit_to(
+    hub: &'static Hub,
+    fd: c_int,
+    known: &Known,
+    mut flags: c_int,
+    named: bool,
+    mut call: impl FnMut(size_t, c_int) -> ssize_t,
+    asked: impl Fn() -> size_t,
+) -> ssize_t {
+    if flags & libc::MSG_FASTOPEN != 0 && known.source.is_nonblocking() {
+        return call(0, flags);
+    }
+    if let Some(number) = known.take_owed() {
+        return report(Err(number));
+    }
+    let mut deadline = None;
+    let mut backoff = None;
     let mut put = 0;
     loop {
-        let asked = length - put;
-        let is_short = |n: &ssize_t| known.kind == Kind::Stream && (*n as size_t) < asked;
-        let left = |n: &ssize_t| if is_short(n) { Left::Nothing } else { Left::Maybe };
-        let result = known.perform(hub, Direction::Write, || call(put, flags | libc::MSG_DONTWAIT), left);
+        let mut full = false;
+        let is_short = |n: &ssize_t| known.kind == Kind::Stream && (*n as size_t) < asked().saturating_sub(put);
+        let left = |n: &ssize_t| if known.even && is_short(n) { Left::Nothing } else { Left::Maybe };
+        let call = || {
+            // An error behind bytes that count raises no signal.
+            let quiet = if put > 0 { libc::MSG_NOSIGNAL } else { 0 };
+            let n = call(put, flags | quiet | libc::MSG_DONTWAIT);
+            if n >= 0 {
+                return n;
+            }
+            match errno() {
+                // The connection is under way, and nothing was sent.
+                libc::EINPROGRESS if flags & libc::MSG_FASTOPEN != 0 => {
+                    flags &= !libc::MSG_FASTOPEN;
+                    set_errno(libc::EAGAIN);
+                }
+                // The receiver's queue is full: nothing tells when it is not (see `net::backoff`).
+                libc::EAGAIN if named && known.kind == Kind::Message && sys::is_unix(fd) => {
+                    full = true;
+                    return 0;
+                }
+                _ => {}
+            }
+            n
+        };
+        let result = known.perform_part(hub, Direction::Write, &mut deadline, call, left);
+        if full {
+            if known.source.is_nonblocking() {
+                return report(Err(libc::EAGAIN));
+            }
+            let backoff = backoff.get_or_insert_with(|| {
+                Backoff::new(known.source.timeout(Direction::Write).and_then(clock::deadline_after))
+            });
+            match enclosed(hub, || backoff.pause()) {
+                Ok(Ok(true)) => continue,
+                Ok(_) => return report(Err(libc::EAGAIN)),
+                Err(number) => return report(Err(number)),
+            }
+        }
         match result {
             Ok(n) if is_short(&n) && !known.source.is_nonblocking() => put += n as size_t,
             Ok(n) => return put as ssize_t + n,
-            Err(_) if put > 0 => return put as ssize_t,
+            Err(number) if put > 0 => {
+                known.owe(number);
+                return put as ssize_t;
+            }
             Err(number) => return report(Err(number)),
         }
     }
+}
+
+/// Makes a call that does not wait. One that fails for that counts: a loop of them gives way now and then, and can be ended.
+pub(super) fn at_once(hub: &'static Hub, call: impl FnOnce() -> ssize_t) -> ssize_t {
+    let n = call();
+    if n < 0 && errno() == libc::EAGAIN {
+        match enclosed(hub, || hub.charge()) {
+            Ok(()) => {}
+            Err(number) => set_errno(number),
+        }
+    }
+    n
 }
 
 impl Known {
@@ -126,20 +325,56 @@ impl Known {
         matches!(self.kind, Kind::Stream | Kind::Message)
     }
 
+    /// Whether there is nothing to wait for, although a call that does not wait fails for that: datagrams after `shutdown`. Then one
+    /// that may wait does not. Leaves `errno` as `EAGAIN`.
+    pub(super) fn is_ended(&self) -> bool {
+        let ended = self.kind == Kind::Message
+            && !self.source.is_nonblocking()
+            && sys::is_read_shut_down(self.source.get().as_fd()).unwrap_or(false);
+        set_errno(libc::EAGAIN);
+        ended
+    }
+
     /// Makes a call that does not wait, and waits where it would; `left` as in [`Source::perform`](crate::io::Source::perform).
-    /// `EINTR` is the caller's.
+    /// `EINTR` is tried again.
     pub(super) fn perform(
         &self,
         hub: &'static Hub,
         direction: Direction,
+        call: impl FnMut() -> ssize_t,
+        left: impl Fn(&ssize_t) -> Left,
+    ) -> Result<ssize_t, Errno> {
+        self.perform_part(hub, direction, &mut None, call, left)
+    }
+
+    /// As [`perform`](Self::perform), for one of several calls that share a deadline, which the first that waits sets.
+    #[inline]
+    pub(super) fn perform_part(
+        &self,
+        hub: &'static Hub,
+        direction: Direction,
+        deadline: &mut Option<Option<Instant>>,
         mut call: impl FnMut() -> ssize_t,
         left: impl Fn(&ssize_t) -> Left,
-    ) -> Result<ssize_t, c_int> {
+    ) -> Result<ssize_t, Errno> {
         let tried = |_: &descriptor::Fd| match call() {
             n if n < 0 => Err(io::Error::from_raw_os_error(errno())),
             n => Ok(n),
         };
-        let ended = enclosed(hub, || self.source.perform(direction, tried, left))?;
+        let ended = enclosed(hub, || self.source.perform_part(direction, deadline, tried, left))?;
         ended.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// Keeps an error that the kernel has told once, of the socket, for the next call.
+    fn owe(&self, number: Errno) {
+        let lasting = [libc::EAGAIN, libc::ECANCELED, libc::EDEADLK, libc::EBADF, libc::EPIPE, libc::EFAULT];
+        if !lasting.contains(&number) {
+            self.owed.set(number);
+        }
+    }
+
+    fn take_owed(&self) -> Option<Errno> {
+        let number = self.owed.replace(0);
+        (number != 0).then_some(number)
     }
 }

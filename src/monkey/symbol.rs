@@ -29,8 +29,16 @@ impl Original {
     /// before `main`, and twice: the answer is the same.
     #[cold]
     fn find(&self) -> *mut c_void {
-        // SAFETY: a name that ends with a zero.
-        let mut found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        let mut found = ptr::null_mut();
+        if self.name.to_bytes().starts_with(b"pthread_cond_") {
+            // x86-64 has two of each, and `dlsym` finds the one of 2002 in some versions (sourceware.org, bug 14932).
+            // SAFETY: names that end with a zero.
+            found = unsafe { libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), c"GLIBC_2.3.2".as_ptr()) };
+        }
+        if found.is_null() {
+            // SAFETY: as above.
+            found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        }
         if found.is_null() {
             found = missing as *mut c_void;
         }
@@ -47,7 +55,7 @@ extern "C" fn missing() -> libc::c_long {
 
 /// Defines symbols of libc: `fn name(arguments) -> result, AREA => answer;` where `answer` is what is called, with the hub and the
 /// arguments, for a caller that the area is patched for. All others get the original, which is `original::name`. With
-/// `all AREA` it is called for every thread once the area is patched, and without a hub.
+/// `all AREA` it is called for every thread once the area is patched, and without a hub. Of an area that is several, one will do.
 macro_rules! interpose {
     (@answer AREA $area:ident, $answer:path, $original:path, $($argument:ident),*) => {
         match $crate::monkey::gate::hub_for($crate::monkey::Areas::$area) {
@@ -58,7 +66,7 @@ macro_rules! interpose {
         }
     };
     (@answer all $area:ident, $answer:path, $original:path, $($argument:ident),*) => {
-        if $crate::monkey::gate::patched().contains($crate::monkey::Areas::$area) {
+        if $crate::monkey::gate::patched().meets($crate::monkey::Areas::$area) {
             // SAFETY: passed on to the caller.
             unsafe { $answer($($argument),*) }
         } else {

@@ -102,7 +102,7 @@ pub(super) unsafe fn read_timespec(time: *const timespec) -> Option<Duration> {
     Some(Duration::new(seconds, nanos))
 }
 
-fn now_by(clock: clockid_t) -> Duration {
+pub(super) fn now_by(clock: clockid_t) -> Duration {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
     let errno = errno();
     // SAFETY: writes one time, alive for the call.

@@ -31,7 +31,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// For what another program is about to make possible.
-    pub(super) fn new(deadline: Option<Instant>) -> Backoff {
+    pub(crate) fn new(deadline: Option<Instant>) -> Backoff {
         Backoff { deadline, ..Backoff::between(FIRST, LONGEST) }
     }
 

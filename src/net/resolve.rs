@@ -18,9 +18,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use crate::hub::{Hub, Reason};
+use crate::lock::{Slow, SlowGuard};
 use crate::offload::ThreadPool;
 use crate::promise::Promise;
 
@@ -50,7 +51,7 @@ fn system_lookup(host: &str) -> io::Result<Vec<SocketAddr>> {
 const MAX_THREADS: usize = 8;
 
 struct Pool {
-    state: Mutex<Option<State>>,
+    state: Slow<Option<State>>,
     threads: LazyLock<ThreadPool>,
     resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
 }
@@ -65,7 +66,7 @@ struct State {
 impl Pool {
     const fn new(resolve: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Pool {
         let threads: LazyLock<_> = LazyLock::new(|| ThreadPool::named(MAX_THREADS, "greenroom-resolver"));
-        Pool { state: Mutex::new(None), threads, resolve }
+        Pool { state: Slow::new(None), threads, resolve }
     }
 
     fn lookup(&'static self, host: &str) -> io::Result<Vec<SocketAddr>> {
@@ -112,9 +113,8 @@ impl Pool {
         debug_assert!(kept.is_ok(), "a lookup is made once");
     }
 
-    /// Nothing that runs under the lock leaves the state half changed, so poison says nothing.
-    fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> SlowGuard<'_, Option<State>> {
+        self.state.lock()
     }
 }
 
@@ -162,6 +162,7 @@ impl SharedError {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn answer() -> Vec<SocketAddr> {

@@ -49,7 +49,8 @@ mod tests;
 
 use job::Call;
 pub use job::OffloadHandle;
-use workers::{IDLE, Refusal, Refused, Workers, on_worker};
+pub(crate) use workers::on_worker;
+use workers::{IDLE, Refusal, Refused, Workers};
 
 /// Runs `f` on a native thread of the [default pool](default_pool) and gives its value. Only the caller is parked.
 ///
@@ -79,10 +80,7 @@ use workers::{IDLE, Refusal, Refused, Workers, on_worker};
 /// ```
 #[track_caller]
 pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    if on_worker() {
-        return f();
-    }
-    default_pool().apply(f)
+    default_pool().apply_or_run(f)
 }
 
 /// The pool of [`offload()`]: the process has one, of 16 threads at most until [`ThreadPool::set_size`] says otherwise.
@@ -231,6 +229,15 @@ impl ThreadPool {
             return f();
         }
         self.call(f).wait()
+    }
+
+    /// As [`apply`](Self::apply), but runs `f` right there inside a job of any pool, whose thread is there for what blocks.
+    #[track_caller]
+    pub(crate) fn apply_or_run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+        if on_worker() {
+            return f();
+        }
+        self.apply(f)
     }
 
     /// Runs `f` on each item, each a job of its own, and gives the values in the order of the items.

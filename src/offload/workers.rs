@@ -20,20 +20,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread;
 use std::time::Duration;
 
 use crate::hub::Hub;
+use crate::lock::{Slow, SlowGuard};
 use crate::promise::Promise;
 use crate::sys;
+use crate::thread_block::on_root;
 
 /// How long a worker without work stays.
 pub(super) const IDLE: Duration = Duration::from_secs(10);
 
 /// A pool's threads and their books.
 pub(super) struct Workers {
-    state: Mutex<State>,
+    state: Slow<State>,
     work: Condvar,
     name: &'static str,
     idle_for: Duration,
@@ -110,8 +112,8 @@ thread_local! {
 }
 
 /// Whether this thread is a worker of any pool.
-pub(super) fn on_worker() -> bool {
-    !MINE.get().is_null()
+pub(crate) fn on_worker() -> bool {
+    !on_root(|| MINE.get()).is_null()
 }
 
 impl Workers {
@@ -129,12 +131,12 @@ impl Workers {
             open: 0,
             drained: None,
         };
-        Workers { state: Mutex::new(state), work: Condvar::new(), name, idle_for }
+        Workers { state: Slow::new(state), work: Condvar::new(), name, idle_for }
     }
 
     /// Whether this thread is one of these workers.
     pub(super) fn is_mine(&self) -> bool {
-        ptr::eq(MINE.get(), self)
+        ptr::eq(on_root(|| MINE.get()), self)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -296,7 +298,7 @@ impl Workers {
 
             sys::add_idle_worker(process);
             state.idle += 1;
-            let (woken, wait) = self.work.wait_timeout(state, self.idle_for).unwrap_or_else(PoisonError::into_inner);
+            let (woken, wait) = state.wait_timeout(&self.work, self.idle_for);
             state = woken;
             if state.told > 0 {
                 state.told -= 1;
@@ -310,10 +312,8 @@ impl Workers {
         None
     }
 
-    /// Nothing that runs under the lock leaves the state half changed, so poison says nothing.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // For a moment only: a patched lock is not to park here.
-        let mut state = Hub::held(|| self.state.lock()).unwrap_or_else(PoisonError::into_inner);
+    fn lock(&self) -> SlowGuard<'_, State> {
+        let mut state = self.state.lock();
         if state.process != std::process::id() {
             state.forget_parent();
         }

@@ -17,12 +17,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 use std::time::Instant;
 
 use crate::hub::{Hub, Outcome, Reason, Wakes};
 use crate::line::{self, List, Place};
-use crate::lock::Lock;
+use crate::lock::{Lock, steadily, steady};
 use crate::task::{Task, TaskId, current};
 use crate::waiter::{Clause, End, WaitQueue};
 
@@ -252,19 +253,22 @@ impl Drop for Coming {
 impl Slot {
     /// Makes a task a member, until it ends or is discarded. One that has ended, or is a member already, takes no slot.
     pub(super) fn enroll(mut self, task: &Task) {
-        if task.is_finished() || self.crew.contains(task) {
+        let _steady = steady();
+        if task.is_finished() {
             return;
         }
         let crew = self.crew.clone();
+        let mut members = crew.members.borrow_mut();
+        let Entry::Vacant(place) = members.entry(task.id()) else { return };
         self.member = Some(task.id());
         let key = task.watch(Box::new(move || drop(self)));
-        crew.members.borrow_mut().insert(task.id(), (task.clone(), key));
+        place.insert((task.clone(), key));
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let member = self.member.and_then(|id| self.crew.members.borrow_mut().remove(&id));
+        let member = self.member.and_then(|id| steadily(|| self.crew.members.borrow_mut().remove(&id)));
         let mut wakes = Wakes::new();
         self.crew.give_back(&mut self.crew.slots.lock(), &mut wakes);
         drop(member);

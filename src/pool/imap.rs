@@ -26,6 +26,7 @@ use super::crew::{Bell, Slot};
 use super::{Pool, made};
 use crate::error::JoinError;
 use crate::hub::{Cancelled, Hub, Reason};
+use crate::lock::{steadily, steady};
 use crate::task::{Builder, JoinHandle};
 
 /// Iterator of [`Pool::imap`] and [`Pool::imap_unordered`].
@@ -242,7 +243,8 @@ impl<R: 'static> Flow<R> {
                 self.start(slot, job);
             } else {
                 let place = self.open();
-                self.state.borrow_mut().stalled = Some((place, Box::new(job)));
+                let job = Box::new(job);
+                self.state.borrow_mut().stalled = Some((place, job));
                 self.news.ring();
             }
         }
@@ -255,7 +257,7 @@ impl<R: 'static> Flow<R> {
         slot.enroll(&handle.task());
         let flow = self.clone();
         handle.task().watch(Box::new(move || flow.finished(place)));
-        self.state.borrow_mut().running.insert(place, handle);
+        steadily(|| self.state.borrow_mut().running.insert(place, handle));
     }
 
     fn is_closed(&self) -> bool {
@@ -264,6 +266,7 @@ impl<R: 'static> Flow<R> {
 
     /// The next item's place.
     fn open(&self) -> u64 {
+        let _steady = steady();
         let mut state = self.state.borrow_mut();
         if self.ordered {
             state.results.push_back(None);
@@ -277,13 +280,14 @@ impl<R: 'static> Flow<R> {
 impl<R: 'static> Flow<R> {
     /// A task has ended. If the iterator is gone, so is the handle, and nobody wants the result.
     fn finished(&self, place: u64) {
-        let handle = self.state.borrow_mut().running.remove(&place);
+        let handle = steadily(|| self.state.borrow_mut().running.remove(&place));
         if let Some(handle) = handle {
             self.put(place, handle.join());
         }
     }
 
     fn put(&self, place: u64, result: Result<R, JoinError>) {
+        let _steady = steady();
         let mut state = self.state.borrow_mut();
         if self.ordered {
             let place = (place - state.first) as usize;

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -274,12 +275,33 @@ impl Pool {
             Task(ScopedJoinHandle<'scope, R>),
         }
 
+        impl<R> Outcome<'_, R> {
+            fn is_there(&self) -> bool {
+                match self {
+                    Outcome::Here(_) => true,
+                    Outcome::Task(task) => task.is_finished(),
+                }
+            }
+
+            #[track_caller]
+            fn value(self) -> R {
+                match self {
+                    Outcome::Here(value) => value,
+                    Outcome::Task(task) => value_of(task),
+                }
+            }
+        }
+
         let (f, inside, builder) = (&f, self.crew.has_current(), builder_here());
         scope(|s| {
-            let mut outcomes = Vec::new();
+            let (mut values, mut outcomes) = (Vec::new(), VecDeque::new());
             for item in items {
                 let slot = if inside { self.crew.try_take() } else { Some(self.crew.take()) };
-                outcomes.push(match slot {
+                // Those that are done give their memory to those that come: a task's block holds its result.
+                while let Some(outcome) = outcomes.pop_front_if(|outcome: &mut Outcome<'_, R>| outcome.is_there()) {
+                    values.push(outcome.value());
+                }
+                outcomes.push_back(match slot {
                     Some(slot) => {
                         let task = made(builder.clone().spawn_scoped(s, move || f(item)));
                         slot.enroll(&task.task());
@@ -288,11 +310,8 @@ impl Pool {
                     None => Outcome::Here(f(item)),
                 });
             }
-            let value = |outcome| match outcome {
-                Outcome::Here(value) => value,
-                Outcome::Task(task) => value_of(task),
-            };
-            outcomes.into_iter().map(value).collect()
+            values.extend(outcomes.into_iter().map(Outcome::value));
+            values
         })
     }
 

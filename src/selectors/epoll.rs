@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::events::Events;
 use super::look::{Bell, find};
-use crate::lock::Lock;
+use crate::io::{Awaited, Pollable};
+use crate::lock::{Lock, steadily};
 use crate::sys::{self, EpollEvent};
 
 /// An epoll descriptor, as Python's `select.epoll`: level-triggered, edge-triggered ([`EPOLLET`](super::EPOLLET)), one-shot
@@ -21,7 +22,8 @@ use crate::sys::{self, EpollEvent};
 /// What it tells is exactly what epoll(7) says, for it is the system that tells it. Any number of tasks and threads may register and
 /// wait, at the same time; what one registers or modifies holds for those that wait already. Of several that wait, one is woken, and
 /// the next only if there is more. It is itself something with a descriptor that can be registered elsewhere, up to the system's limit
-/// of nesting.
+/// of nesting, and something that is [`readable`](crate::select::readable) when a [`poll`](Self::poll) would find something, for
+/// [`select!`](crate::select!) and [`wait`](crate::wait()); nothing is taken by waiting so.
 ///
 /// A registration belongs to a number *and* its open file. It ends when the last descriptor of that file is closed.
 ///
@@ -186,7 +188,7 @@ fn take(bell: &Bell, most: usize, timeout: Option<Duration>) -> io::Result<Optio
         Ok((!found.is_empty()).then(|| events.collect()))
     };
     // In the thread's last destructors there is no such thing any more.
-    FOUND.try_with(|found| take(&mut found.borrow_mut())).unwrap_or_else(|_| take(&mut Vec::new()))
+    FOUND.try_with(|found| steadily(|| take(&mut found.borrow_mut()))).unwrap_or_else(|_| take(&mut Vec::new()))
 }
 
 /// Takes over an epoll descriptor that was made elsewhere, with what is registered there. Who registered something may have given it
@@ -201,6 +203,13 @@ impl From<OwnedFd> for Epoll {
 impl AsRawFd for Epoll {
     fn as_raw_fd(&self) -> RawFd {
         self.fileno().unwrap_or(-1)
+    }
+}
+
+/// Readable when a [`poll`](Epoll::poll) would find something, or would fail because it is closed; never writable.
+impl Pollable for Epoll {
+    fn awaited(&self) -> Awaited<'_> {
+        Awaited(&self.bell)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::look::{Bell, find};
+use crate::io::{Awaited, Pollable};
 use crate::lock::Lock;
 use crate::sys;
 
@@ -142,6 +143,13 @@ impl Kevent {
 impl AsRawFd for Kqueue {
     fn as_raw_fd(&self) -> RawFd {
         self.fileno().unwrap_or(-1)
+    }
+}
+
+/// Readable when [`control`](Kqueue::control) would find an event, or would fail because it is closed; never writable.
+impl Pollable for Kqueue {
+    fn awaited(&self) -> Awaited<'_> {
+        Awaited(&self.bell)
     }
 }
 

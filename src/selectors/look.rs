@@ -19,10 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::hub::Hub;
-use crate::io::{Direction, Source};
+use crate::hub::{Hub, Tell};
+use crate::io::{Awaitable, Direction, Source};
+use crate::lock::Lock;
 use crate::sys;
-use crate::waiter::End;
+use crate::waiter::{End, Waiter};
 
 /// A descriptor that becomes readable when one of many has something, and that somebody may take away meanwhile.
 #[derive(Debug)]
@@ -65,6 +66,44 @@ impl Bell {
 impl AsFd for Bell {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.source.get().as_fd()
+    }
+}
+
+/// A poller as one of several things to wait for; `None` when it is closed, which is news too. It is readable when a look would find
+/// something, and never writable.
+///
+/// poll(2) on an epoll descriptor leaves its list of what is ready as empty as epoll_wait(2) does, if it says that nothing is there.
+impl Awaitable for Lock<Option<Arc<Bell>>> {
+    fn is_ready(&self, direction: Direction) -> bool {
+        let bell = self.lock().clone();
+        bell.is_none_or(|bell| bell.source.is_ready(direction))
+    }
+
+    fn while_awaited(&self, direction: Direction, waiter: Waiter, inner: &mut dyn FnMut()) -> io::Result<bool> {
+        let Some(bell) = self.lock().clone() else { return Ok(false) };
+        // As in `Bell::wait`.
+        bell.source.introduce()?;
+        bell.check()?;
+        bell.source.while_awaited(direction, waiter, inner)
+    }
+
+    fn watch(&self, direction: Direction, ready: &Tell) -> Option<u64> {
+        let bell = self.lock().clone();
+        match bell.filter(|bell| bell.source.introduce().and_then(|()| bell.check()).is_ok()) {
+            Some(bell) => bell.source.watch(direction, ready),
+            None => {
+                ready();
+                None
+            }
+        }
+    }
+
+    /// Once it is closed, all have been told and none is left, or will be.
+    fn unwatch(&self, direction: Direction, key: u64) {
+        let bell = self.lock().clone();
+        if let Some(bell) = bell {
+            bell.source.unwatch(direction, key);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use super::look::Bell;
 use super::select::merge;
 use crate::hub::Hub;
 use crate::sys::{self, PollFd};
+use crate::thread_block::on_root;
 use crate::waiter::End;
 
 pub(crate) struct Nest {
@@ -45,7 +46,7 @@ impl Nest {
     pub(crate) fn take() -> io::Result<Nest> {
         let process = process::id();
         loop {
-            match NESTS.try_with(|nests| nests.borrow_mut().pop()).ok().flatten() {
+            match on_root(|| NESTS.try_with(|nests| nests.borrow_mut().pop())).ok().flatten() {
                 Some(nest) if nest.process == process => return Ok(nest),
                 Some(_the_parents) => {}
                 None => {
@@ -59,11 +60,13 @@ impl Nest {
     pub(crate) fn keep(mut self) {
         self.filled = None;
         // Where the thread ends it is closed.
-        let _ending = NESTS.try_with(|nests| {
-            let mut nests = nests.borrow_mut();
-            if nests.len() < KEPT {
-                nests.push(self);
-            }
+        let _ending = on_root(|| {
+            NESTS.try_with(|nests| {
+                let mut nests = nests.borrow_mut();
+                if nests.len() < KEPT {
+                    nests.push(self);
+                }
+            })
         });
     }
 

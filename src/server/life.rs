@@ -32,6 +32,7 @@ use crate::pool::Pool;
 use crate::sync::Event;
 use crate::sys::Trouble;
 use crate::task::{Builder, JoinHandle, Task, Waitable, current, yield_now};
+use crate::thread_block::on_root;
 
 /// How long [`stop`](ServerHandle::stop) lets those who are served go on.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -275,9 +276,11 @@ impl Control {
 
     /// Whether the running task is one whose end the warden waits for.
     fn waits_for_caller(&self) -> bool {
-        let ours = HERE.try_with(|here| {
-            let here = here.borrow();
-            here.iter().any(|crew| std::ptr::eq(&*crew.control, self) && crew.has(&current()))
+        let caller = current();
+        let ours = on_root(|| {
+            HERE.try_with(|here| {
+                here.borrow().iter().any(|crew| std::ptr::eq(&*crew.control, self) && crew.has(&caller))
+            })
         });
         ours.unwrap_or(false)
     }
@@ -322,7 +325,8 @@ fn begin(
     let serving = serving?;
     let crew = Crew { control: control.clone(), pool: pool.clone(), serving: serving.task() };
     // Before the loop has its first turn, in which it may be stopped.
-    HERE.with(|here| here.borrow_mut().push(crew.clone()));
+    // Where the thread ends, a server that is begun so late is not known by its tasks.
+    let _ending = on_root(|| HERE.try_with(|here| here.borrow_mut().push(crew.clone())));
     let farewell = Farewell { crew, close: Some(close) };
     let warden = Builder::new().name("server's warden".into());
     warden.spawn(move || oversee(&farewell.crew, serving, inline)).map(drop)
@@ -421,10 +425,12 @@ impl<C: FnOnce()> Drop for Farewell<C> {
         }
         let Crew { control, pool, serving } = &self.crew;
         let _end = End(control);
-        let own = HERE.try_with(|here| {
-            let mut here = here.borrow_mut();
-            let place = here.iter().position(|crew| Arc::ptr_eq(&crew.control, control))?;
-            Some(here.remove(place))
+        let own = on_root(|| {
+            HERE.try_with(|here| {
+                let mut here = here.borrow_mut();
+                let place = here.iter().position(|crew| Arc::ptr_eq(&crew.control, control))?;
+                Some(here.remove(place))
+            })
         });
         drop(own);
         // They are left only if this task was itself killed. The end that others are told of is theirs, too.

@@ -9,13 +9,14 @@
 //!   first registration came. signal-hook never takes its own handler away.
 
 use std::io::{self, PipeWriter, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::SigId;
 use signal_hook::consts::{FORBIDDEN, SIGBUS};
 use signal_hook::low_level::{emulate_default_handler, register, unregister};
 
+use crate::lock::Slow;
 use crate::sys;
 
 /// Has a byte with the number of a signal written for each delivery, until it is dropped.
@@ -30,7 +31,7 @@ pub(super) struct Registration {
 static LIVE: [AtomicU64; 1 + GREATEST] = [const { AtomicU64::new(0) }; 1 + GREATEST];
 
 /// Signals that we have put a handler for the default action behind. Locked while `LIVE` is changed.
-static SETTLED: Mutex<[bool; 1 + GREATEST]> = Mutex::new([false; 1 + GREATEST]);
+static SETTLED: Slow<[bool; 1 + GREATEST]> = Slow::new([false; 1 + GREATEST]);
 
 /// No system has more signals, and they fit into a byte.
 const GREATEST: usize = 128;
@@ -45,7 +46,7 @@ impl Registration {
             return Err(refused(signal, "cannot be listened for"));
         }
 
-        let mut settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = SETTLED.lock();
         let had_default = sys::has_default_action(signal)?;
         let process = std::process::id();
         let deliver = move || {
@@ -86,7 +87,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         unregister(self.id);
-        let _settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let _settled = SETTLED.lock();
         // In a forked child it was not counted.
         if self.process == std::process::id() {
             let left = live(self.signal, self.process).saturating_sub(1);

@@ -27,8 +27,10 @@ mod tests;
 use std::array;
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 
+use crate::thread_block::on_root;
 use arena::{Arena, Slot};
 #[allow(unused_imports, reason = "until the hub registers its description")]
 pub(crate) use overflow::{Report, set_describe};
@@ -72,6 +74,11 @@ impl Stack {
         self.slot.limit()
     }
 
+    /// The addresses that a body may use.
+    pub(crate) fn usable(&self) -> Range<usize> {
+        self.limit() + memory::page_size()..self.base()
+    }
+
     /// Usable bytes: without guard and colour.
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn size(&self) -> usize {
@@ -95,7 +102,7 @@ pub(crate) fn trim() -> bool {
 
 /// How many stacks of this thread's pool are handed out.
 pub(crate) fn live() -> usize {
-    POOL.try_with(|pool| pool.live()).unwrap_or(0)
+    on_root(|| POOL.try_with(|pool| pool.live())).unwrap_or(0)
 }
 
 /// Makes overflows on this thread be reported: a handler for the process, and a signal stack for the thread.
@@ -129,7 +136,7 @@ impl Pool {
 
     /// This thread's pool; while the thread's locals are being destroyed, a new one that dies with its stacks.
     fn current() -> Rc<Pool> {
-        POOL.try_with(Rc::clone).unwrap_or_else(|_| Rc::new(Pool::new()))
+        on_root(|| POOL.try_with(Rc::clone)).unwrap_or_else(|_| Rc::new(Pool::new()))
     }
 
     #[inline]
@@ -184,6 +191,7 @@ impl Class {
 
     #[cold]
     fn carve(&mut self) -> io::Result<Slot> {
+        let _steady = crate::lock::steady();
         if self.arenas.last().is_none_or(Arena::is_full) {
             let arena = Arena::new(self.stride, self.slots_of_next_arena())?;
             // Every stack may come back before another is taken (invariant 3).

@@ -53,6 +53,11 @@ pub(crate) fn is_closed(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADF)
 }
 
+/// The error that says so.
+pub(crate) fn closed() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
+}
+
 /// readv(2).
 pub(crate) fn read(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let (pointer, count) = (bufs.as_mut_ptr().cast(), bufs.len().min(IOV_MAX) as libc::c_int);

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::thread_block;
+
 mod file;
 mod poller;
 mod process;
@@ -77,20 +79,6 @@ pub(crate) fn forget_workers() {
     WORKERS_PROCESS.store(0, Ordering::SeqCst);
 }
 
-/// Has the native thread sleep, for a second at most. No patched call: the caller may be where nothing may switch.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn nap(time: Duration) {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
-    // SAFETY: a time that is alive for the call; what is left of it is not asked for.
-    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, std::ptr::null_mut::<libc::timespec>()) };
-}
-
-/// Has the native thread sleep.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn nap(time: Duration) {
-    std::thread::sleep(time);
-}
-
 /// Whether this thread is the process's only one, but for idle workers. No, where the system does not tell.
 pub(crate) fn is_only_thread() -> bool {
     let before = IDLE_WORKERS.load(Ordering::SeqCst);
@@ -132,11 +120,12 @@ pub(crate) fn has_default_action(signal: i32) -> io::Result<bool> {
 ///
 /// The child does nothing that needs what another thread held at that moment.
 pub(crate) unsafe fn fork() -> io::Result<libc::pid_t> {
+    // The C library takes the caller's block for that of the child's only thread, which is the thread's own.
     // SAFETY: passed on to the caller.
-    match unsafe { libc::fork() } {
+    thread_block::on_root(|| match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
-    }
+    })
 }
 
 /// Has `f` called when this thread ends, before the destructors of the thread-locals that it has used so far (T3). The C
@@ -253,10 +242,33 @@ pub(crate) fn file_kind(fd: BorrowedFd<'_>) -> io::Result<(FileId, FileKind)> {
 /// Which type of socket a descriptor is (`SO_TYPE`); `None` if it is none.
 #[cfg(feature = "monkey")]
 pub(crate) fn socket_type(fd: RawFd) -> Option<libc::c_int> {
+    socket_option(fd, libc::SO_TYPE)
+}
+
+/// Whether the socket speaks TCP.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_tcp(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_PROTOCOL) == Some(libc::IPPROTO_TCP)
+}
+
+/// Whether the socket waits for connections.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_listener(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_ACCEPTCONN) == Some(1)
+}
+
+/// Whether the socket is one of the Unix family.
+#[cfg(feature = "monkey")]
+pub(crate) fn is_unix(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+}
+
+#[cfg(feature = "monkey")]
+fn socket_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut len = libc::socklen_t::try_from(size_of_val(&value)).expect("an int is small");
     // SAFETY: the value and its length are alive for the call, and the length is the value's.
-    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut value).cast(), &raw mut len) };
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut len) };
     (got == 0).then_some(value)
 }
 

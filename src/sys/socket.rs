@@ -162,7 +162,13 @@ pub(crate) fn is_read_shut_down(fd: BorrowedFd<'_>) -> io::Result<bool> {
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     let mut value = libc::c_int::from(nonblocking);
     // SAFETY: FIONBIO reads one c_int; S1, `value`.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &mut value) }).map(drop)
+    #[cfg(not(feature = "monkey"))]
+    return check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &mut value) }).map(drop);
+    // The patched symbol would take it for the user's wish.
+    // SAFETY: as above; the system call takes what the function takes.
+    #[cfg(feature = "monkey")]
+    return length(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), libc::FIONBIO, &raw mut value) } as isize)
+        .map(drop);
 }
 
 /// Sets how many connections may wait to be accepted; the system's own limit (`net.core.somaxconn`) still holds.
@@ -174,7 +180,12 @@ pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: libc::c_int) -> io::Result<()>
 /// Whether `O_NONBLOCK` of the open file is set.
 pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: F_GETFL takes no argument.
+    #[cfg(not(feature = "monkey"))]
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // The patched symbol would tell the user's view.
+    // SAFETY: as above; the system call takes what the function takes.
+    #[cfg(feature = "monkey")]
+    let flags = check(unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_GETFL) } as libc::c_int)?;
     Ok(flags & libc::O_NONBLOCK != 0)
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::hub::{AnyTask, Header, Hub, Outcome, Reason, Spec, State, TaskRc, TaskRef};
+use crate::thread_block;
 use crate::waiter::{Clause, End};
 
 mod handle;
@@ -129,6 +130,7 @@ pub fn spawn_later<T: 'static>(delay: Duration, body: impl FnOnce() -> T + 'stat
 pub struct Builder {
     name: Option<Box<str>>,
     stack_size: Option<usize>,
+    own_thread_locals: Option<bool>,
     spawned_at: Option<&'static Location<'static>>,
 }
 
@@ -148,6 +150,56 @@ impl Builder {
     /// 256 KiB. Only pages that are touched cost memory, so that a large stack is cheap until it is used.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Says whether the task is to have thread-locals of its own; else it has those of its thread, as all its other tasks.
+    ///
+    /// With its own it is a thread in all but the kernel's eyes: every `thread_local!` is its own, new when it begins and destroyed
+    /// when its body has ended, before those who join it are woken; so is what `std` keeps in such, the thread's
+    /// [`ThreadId`](std::thread::ThreadId) and whether it is [panicking](std::thread::panicking); `errno`, values of
+    /// `pthread_key_create`, C's thread-locals, and what a mutex takes the caller for. It costs some 5 KiB of memory.
+    ///
+    /// A generator that has begun in such a task goes on only there: to ask it for a value elsewhere panics, and
+    /// dropped elsewhere it is left as it is, with its stack, for ever. The same holds for a greenlet.
+    ///
+    /// # Errors
+    ///
+    /// Where there can be no such tasks, [`spawn`](Self::spawn) and its like give an error of kind
+    /// [`Unsupported`](io::ErrorKind::Unsupported) with the reason.
+    ///
+    /// # Safety
+    ///
+    /// Tasks may share what is not `Send`, because they are on one thread. What is not `Send` may count on more: that it meets the
+    /// same thread-locals wherever it goes. (A cell whose only key is in a thread-local has two keys in two such tasks.) So
+    /// what this task shares with other tasks, by what its body captures, by its result, and by whatever they pass on,
+    /// is to be `Send`, or not to care in whose thread-locals it is used. Types of std and of this crate do not care.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On Linux with glibc, linked dynamically, on x86-64 and aarch64; not with a sanitizer. The kernel knows nothing of it: `gettid`
+    /// is the hub's thread's, and so are signal masks, priorities, and the name that `pthread_setname_np` gives. A
+    /// library that is loaded while such a task lives, and that insists on a place in every thread's block for initialised
+    /// thread-locals, finds them zero there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static SEEN: Cell<u32> = const { Cell::new(0) }; }
+    /// SEEN.set(7);
+    /// // SAFETY: nothing is shared with the task.
+    /// let builder = unsafe { greenroom::Builder::new().own_thread_locals(true) };
+    /// match builder.spawn(|| SEEN.replace(1)) {
+    ///     Ok(task) => assert_eq!(task.join().unwrap(), 0),
+    ///     Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::Unsupported),
+    /// }
+    /// assert_eq!(SEEN.get(), 7);
+    /// ```
+    #[cfg(feature = "monkey")]
+    pub unsafe fn own_thread_locals(mut self, own: bool) -> Builder {
+        self.own_thread_locals = Some(own);
         self
     }
 
@@ -184,6 +236,7 @@ impl Builder {
         Spec {
             name: self.name,
             stack_size: self.stack_size.unwrap_or(crate::stack::DEFAULT_SIZE),
+            own_thread_locals: thread_block::wanted(self.own_thread_locals),
             spawned_at: self.spawned_at.unwrap_or(Location::caller()),
         }
     }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::{Builder, Waitable, Watch};
 use crate::clock;
 use crate::error::JoinError;
 use crate::hub::{Cancelled, Hub, Message, Reason, Remote, RemoteTask, Tell};
+use crate::lock::{Guard, Lock};
 use crate::promise::Promise;
 
 /// A hub, for any thread: spawns tasks onto it.
@@ -65,7 +66,7 @@ impl HubHandle {
         builder: Builder,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> RemoteJoinHandle<T> {
-        let packet = Arc::new(Packet { result: Promise::new(), stage: Mutex::new(Stage::Sent) });
+        let packet = Arc::new(Packet { result: Promise::new(), stage: Lock::new(Stage::Sent) });
         let job = Job { body, sender: Sender(packet.clone()) };
         let spec = builder.spec();
         // A message that is given back drops the sender, which ends the packet.
@@ -175,7 +176,10 @@ impl<T: Send + 'static> RemoteJoinHandle<T> {
                 drop(stage);
                 assert!(self.is_finished(), "{}", super::NO_KILL);
             }
-            Stage::Runs(task) => self.remote.kill(task),
+            Stage::Runs(task) => {
+                drop(stage);
+                self.remote.kill(task);
+            }
             Stage::Sent | Stage::Doomed => *stage = Stage::Doomed,
         }
     }
@@ -212,7 +216,7 @@ impl<T> fmt::Debug for RemoteJoinHandle<T> {
 struct Packet<T> {
     result: Promise<Option<Result<T, JoinError>>>,
     /// The task, once it runs; or that it was killed before.
-    stage: Mutex<Stage>,
+    stage: Lock<Stage>,
 }
 
 enum Stage {
@@ -233,8 +237,8 @@ impl<T> Waitable for Packet<T> {
 }
 
 impl<T> Packet<T> {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stage(&self) -> Guard<'_, Stage> {
+        self.stage.lock()
     }
 
     /// Notes which task it is; says whether it was killed before.

@@ -541,6 +541,8 @@ fn options_are_given_back() {
 
     #[cfg(target_os = "linux")]
     {
+        #[allow(unused_imports, reason = "std's own type has them by a trait, and is put to these tests too")]
+        use std::os::linux::net::TcpStreamExt as _;
         stream.set_quickack(false).unwrap();
         assert!(!stream.quickack().unwrap());
     }

@@ -153,7 +153,15 @@ impl UnixDatagram {
     /// Receives with `call`; gives `end` once the reading end was shut down and all has been taken.
     ///
     /// Linux tells the end of datagrams only to calls that block: with `MSG_DONTWAIT` it is `EAGAIN` for ever.
-    fn receive<T: Copy>(&self, mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>, end: T) -> io::Result<T> {
+    fn receive<T: Copy>(
+        &self,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+        #[cfg_attr(
+            not(any(target_os = "linux", target_os = "android")),
+            expect(unused_variables, reason = "other systems tell the end themselves")
+        )]
+        end: T,
+    ) -> io::Result<T> {
         self.0.perform(
             Direction::Read,
             |socket| {

@@ -1,0 +1,169 @@
+//! The `thread` area: programs that start a thread for each connection run all of them on one.
+
+#![allow(missing_docs, reason = "a test binary")]
+
+use greenroom_patched::{MS, check, go, kernel_thread, native_threads, patch_threads};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+
+/// The control has real threads, and they have their price.
+const CONNECTIONS: usize = if cfg!(feature = "control") { 300 } else { 5000 };
+
+/// In a task, and from then on threads that start are tasks, too.
+fn test<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) {
+    check(patch_threads, |()| drop(go(body).join()));
+}
+
+fn get(mut stream: TcpStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Checks that there are no more native threads than before, and that these are one.
+#[track_caller]
+fn on_one_thread(before: usize, kernel_threads: impl Iterator<Item = i32>) {
+    if cfg!(not(feature = "control")) {
+        assert!(native_threads() <= before);
+        assert_eq!(kernel_threads.collect::<HashSet<_>>(), [kernel_thread()].into());
+    }
+}
+
+/// A server of the old school. It answers nobody before all are there.
+#[test]
+fn a_thread_for_each_connection() {
+    test(|| {
+        let before = native_threads();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let come = Arc::new(Barrier::new(CONNECTIONS));
+            let serve = |mut stream: TcpStream| {
+                let come = come.clone();
+                thread::spawn(move || {
+                    let mut question = [0; 4];
+                    stream.read_exact(&mut question).unwrap();
+                    come.wait();
+                    stream.write_all(&question).unwrap();
+                    kernel_thread()
+                })
+            };
+            let serving: Vec<_> = listener.incoming().take(CONNECTIONS).map(|stream| serve(stream.unwrap())).collect();
+            serving.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let clients: Vec<_> = (0..CONNECTIONS as u32)
+            .map(|i| {
+                thread::spawn(move || {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.write_all(&i.to_be_bytes()).unwrap();
+                    let mut answer = [0; 4];
+                    stream.read_exact(&mut answer).unwrap();
+                    (u32::from_be_bytes(answer), native_threads())
+                })
+            })
+            .collect();
+        let answers: Vec<_> = clients.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(answers.iter().map(|(answer, _)| *answer).eq(0..CONNECTIONS as u32));
+        on_one_thread(before, server.join().unwrap().into_iter());
+        assert!(cfg!(feature = "control") || answers.iter().all(|(_, threads)| *threads <= before));
+    });
+}
+
+/// A server of others, whose pool has a thread for each connection. It answers nobody before all have asked.
+#[test]
+fn tiny_http_with_all_its_threads() {
+    test(|| {
+        let before = native_threads();
+        let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+        let address = server.server_addr().to_ip().unwrap();
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|i| thread::spawn(move || get(TcpStream::connect(address).unwrap(), &format!("/number-{i}"))))
+            .collect();
+        let requests: Vec<_> = (0..CONNECTIONS).map(|_| server.recv().unwrap()).collect();
+        on_one_thread(before, [kernel_thread()].into_iter());
+        for request in requests {
+            let path = request.url().to_owned();
+            request.respond(tiny_http::Response::from_string(path)).unwrap();
+        }
+        for (i, client) in clients.into_iter().enumerate() {
+            assert_eq!(client.join().unwrap(), format!("/number-{i}"));
+        }
+    });
+}
+
+#[test]
+fn threads_are_themselves() {
+    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
+    test(|| {
+        let before = native_threads();
+        let threads: Vec<_> = (0..100)
+            .map(|i| {
+                thread::Builder::new()
+                    .name(format!("thread {i}"))
+                    .spawn(move || {
+                        assert_eq!(NUMBER.replace(i), 0);
+                        thread::sleep(MS);
+                        assert_eq!(NUMBER.get(), i);
+                        assert_eq!(thread::current().name(), Some(&*format!("thread {i}")));
+                        (thread::current().id(), kernel_thread())
+                    })
+                    .unwrap()
+            })
+            .collect();
+        let ids: HashSet<_> = threads.iter().map(|thread| thread.thread().id()).collect();
+        let (own_ids, kernel_threads): (HashSet<_>, Vec<_>) =
+            threads.into_iter().map(|thread| thread.join().unwrap()).unzip();
+        assert_eq!(ids, own_ids);
+        assert_eq!(ids.len(), 100);
+        on_one_thread(before, kernel_threads.into_iter());
+    });
+}
+
+#[test]
+fn panics_and_detached_threads() {
+    test(|| {
+        let payload = thread::spawn(|| std::panic::resume_unwind(Box::new("no"))).join().unwrap_err();
+        assert_eq!(*payload.downcast::<&str>().unwrap(), "no");
+        let (sender, receiver) = channel();
+        for i in 0..100 {
+            let sender = sender.clone();
+            drop(thread::spawn(move || sender.send(i)));
+        }
+        drop(sender);
+        assert_eq!(receiver.iter().sum::<i32>(), (0..100).sum());
+    });
+}
+
+#[test]
+fn scopes_locks_and_tokens() {
+    test(|| {
+        let (count, mut pair) = (Mutex::new(0), (0, 0));
+        thread::scope(|scope| {
+            for _ in 0..50 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let mut count = count.lock().unwrap();
+                        let before = *count;
+                        thread::yield_now();
+                        *count = before + 1;
+                    }
+                });
+            }
+            scope.spawn(|| pair.0 += 1);
+            scope.spawn(|| pair.1 += 1);
+        });
+        assert_eq!((count.into_inner().unwrap(), pair), (1000, (1, 1)));
+
+        let parked = thread::spawn(thread::park);
+        thread::sleep(MS);
+        assert!(!parked.is_finished());
+        parked.thread().unpark();
+        parked.join().unwrap();
+    });
+}
