@@ -52,7 +52,8 @@
 //! | sync: conditions, barriers | `pthread_cond_wait`, `pthread_cond_timedwait`, `pthread_cond_clockwait`, `pthread_cond_signal`, `pthread_cond_broadcast`, `pthread_barrier_wait` |
 //! | sync: read-write locks | `pthread_rwlock_rdlock`, `pthread_rwlock_tryrdlock`, `pthread_rwlock_timedrdlock`, `pthread_rwlock_clockrdlock`, `pthread_rwlock_wrlock`, `pthread_rwlock_trywrlock`, `pthread_rwlock_timedwrlock`, `pthread_rwlock_clockwrlock`, `pthread_rwlock_unlock` |
 //! | sync: semaphores | `sem_wait`, `sem_trywait`, `sem_timedwait`, `sem_clockwait`, `sem_post` |
-//! | sync: threads, futexes | `pthread_join`, `pthread_tryjoin_np`, `pthread_timedjoin_np`, `pthread_clockjoin_np`, `syscall` |
+//! | sync: threads, futexes | `pthread_join`, `pthread_tryjoin_np`, `pthread_timedjoin_np`, `pthread_clockjoin_np`, `sched_yield`, `syscall` |
+//! | thread | `pthread_create`, `pthread_detach`, `pthread_kill`, `pthread_cancel`, `pthread_getname_np`, `pthread_setname_np` |
 //! | all: handlers of signals | `sigaction`, `__sigaction`, `signal`, `bsd_signal`, `ssignal`, `sysv_signal`, `__sysv_signal` |
 //!
 //! # Platforms

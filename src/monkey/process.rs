@@ -280,20 +280,10 @@ unsafe fn process_fork() -> pid_t {
         return unsafe { original::fork() };
     };
     // SAFETY: passed on to the caller.
-    let forked = enclosed(hub, || unsafe { fork_of(hub) });
+    let forked = enclosed(hub, || unsafe { hub.fork() });
     match forked {
         Ok(Ok(pid)) => pid.unwrap_or(0),
         Ok(Err(error)) => report(Err(error.raw_os_error().unwrap_or(libc::EAGAIN))),
         Err(number) => report(Err(number)),
     }
-}
-
-/// Forks on the stack that calls. (Where a task has thread-locals of its own, this is the place to go to the thread's.)
-///
-/// # Safety
-///
-/// As fork(2).
-unsafe fn fork_of(hub: &'static Hub) -> io::Result<Option<pid_t>> {
-    // SAFETY: passed on to the caller.
-    unsafe { hub.fork() }
 }

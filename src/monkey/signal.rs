@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{c_int, sigaction, sighandler_t, siginfo_t};
 
+use super::Areas;
 use super::symbol::interpose;
-use super::{Areas, gate};
 use crate::hub::Hub;
 
 interpose! {
@@ -33,8 +33,8 @@ interpose! {
 }
 
 impl Areas {
-    /// In every set: whether anything is patched is asked below.
-    const ANY: Areas = Areas(0);
+    /// Whatever is patched, handlers may call it.
+    const ANY: Areas = Areas(u32::MAX);
 }
 
 /// What is kept for each signal.
@@ -81,13 +81,13 @@ fn ours() -> sighandler_t {
     on_signal as WithInfo as sighandler_t
 }
 
-/// Where the handler of a signal is kept; `None` if it is called as it is: nothing is patched, or the signal is a fault or none.
+/// Where the handler of a signal is kept; `None` if it is called as it is: the signal is a fault, or none.
 fn place_of(signal: c_int) -> Option<&'static AtomicUsize> {
     let is_fault = matches!(
         signal,
         libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP | libc::SIGSYS | libc::SIGABRT
     );
-    if is_fault || signal < 1 || gate::patched() == Areas(0) {
+    if is_fault || signal < 1 {
         return None;
     }
     HANDLERS.get(signal as usize)
