@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 
-use super::descriptor::{self, Kind, Known};
+use super::descriptor::{self, Kind, Known, quick};
 use super::gate::{Errno, enclosed, errno, report, set_errno};
 use super::symbol::interpose;
 use crate::hub::Hub;
@@ -57,6 +57,9 @@ interpose! {
 
 /// Which calls say for themselves that they do not wait, or are answered at once whatever they say.
 const AT_ONCE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
+
+/// As [`AT_ONCE`], of sends.
+const SENT_AT_ONCE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE;
 
 /// Flags with which a short read does not mean that nothing is left.
 const UNEVEN: c_int = libc::MSG_PEEK | libc::MSG_TRUNC;
@@ -177,6 +180,23 @@ pub(super) fn receive(
     mut call: impl FnMut(size_t, c_int) -> ssize_t,
     asked: impl Fn() -> size_t,
 ) -> ssize_t {
+    // A part of what was asked for is no answer to MSG_WAITALL; and a look leaves what it sees.
+    if flags & (AT_ONCE | UNEVEN | libc::MSG_WAITALL) == 0
+        && let Some(n) = quick(hub, fd, Direction::Read, || call(0, flags | libc::MSG_DONTWAIT), &asked)
+    {
+        return n;
+    }
+    receive_or_wait(hub, fd, flags, call, asked)
+}
+
+/// As [`receive`], when the quick way was tried.
+pub(super) fn receive_or_wait(
+    hub: &'static Hub,
+    fd: c_int,
+    flags: c_int,
+    mut call: impl FnMut(size_t, c_int) -> ssize_t,
+    asked: impl Fn() -> size_t,
+) -> ssize_t {
     match descriptor::look_up(hub, fd) {
         Some(known) if flags & AT_ONCE == 0 && known.is_socket() => receive_from(hub, &known, flags, call, asked),
         _ => at_once(hub, || call(0, flags)),
@@ -184,8 +204,7 @@ pub(super) fn receive(
 }
 
 /// As [`receive`], for a socket and a call that may wait.
-#[inline]
-pub(super) fn receive_from(
+fn receive_from(
     hub: &'static Hub,
     known: &Known,
     flags: c_int,
@@ -228,25 +247,52 @@ pub(super) fn transmit(
     mut call: impl FnMut(size_t, c_int) -> ssize_t,
     asked: impl Fn() -> size_t,
 ) -> ssize_t {
-    match descriptor::look_up(hub, fd) {
-        Some(known) if flags & AT_ONCE & !libc::MSG_OOB == 0 && known.is_socket() => {
-            transmit_to(hub, fd, &known, flags, named, call, asked)
+    let mut put = 0;
+    if flags & (SENT_AT_ONCE | libc::MSG_FASTOPEN) == 0
+        && let Some(n) = quick(hub, fd, Direction::Write, || call(0, flags | libc::MSG_DONTWAIT), &asked)
+    {
+        if n < 0 || n as size_t >= asked() {
+            return n;
         }
+        put = n as size_t;
+    }
+    transmit_or_wait(hub, fd, flags, named, put, call, asked)
+}
+
+/// As [`transmit`], when the quick way was tried, and has sent so many bytes.
+pub(super) fn transmit_or_wait(
+    hub: &'static Hub,
+    fd: c_int,
+    flags: c_int,
+    named: bool,
+    put: size_t,
+    mut call: impl FnMut(size_t, c_int) -> ssize_t,
+    asked: impl Fn() -> size_t,
+) -> ssize_t {
+    match descriptor::look_up(hub, fd) {
+        Some(known) if flags & SENT_AT_ONCE == 0 && known.is_socket() => {
+            transmit_rest(hub, fd, &known, flags, named, put, call, asked)
+        }
+        _ if put > 0 => put as ssize_t,
         _ => at_once(hub, || call(0, flags)),
     }
 }
 
-/// As [`transmit`], for a socket and a call that may wait.
-#[inline]
-pub(super) fn transmit_to(
+/// As [`transmit`], for a socket and a call that may wait, of which so many bytes were sent.
+#[expect(clippy::too_many_arguments, reason = "those of the call, and how far it got")]
+fn transmit_rest(
     hub: &'static Hub,
     fd: c_int,
     known: &Known,
     mut flags: c_int,
     named: bool,
+    mut put: size_t,
     mut call: impl FnMut(size_t, c_int) -> ssize_t,
     asked: impl Fn() -> size_t,
 ) -> ssize_t {
+    if put > 0 && (known.kind == Kind::Message || known.source.is_nonblocking()) {
+        return put as ssize_t;
+    }
     if flags & libc::MSG_FASTOPEN != 0 && known.source.is_nonblocking() {
         return call(0, flags);
     }
@@ -255,7 +301,6 @@ pub(super) fn transmit_to(
     }
     let mut deadline = None;
     let mut backoff = None;
-    let mut put = 0;
     loop {
         let mut full = false;
         let is_short = |n: &ssize_t| known.kind == Kind::Stream && (*n as size_t) < asked().saturating_sub(put);
