@@ -1,5 +1,7 @@
 //! Patched sockets and the life of descriptors: the results of the originals, and what waits lets the others run.
 
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "tables of calls of C")]
+
 mod common;
 
 use std::io::{Error, ErrorKind, Read, Write};

@@ -52,12 +52,14 @@ mod file;
 mod gate;
 mod life;
 mod message;
+mod open;
 mod options;
 mod socket;
 mod stream;
 mod symbol;
 mod time;
 mod transfer;
+mod waiting;
 
 /// The functions behind the patched symbols: the C library's own, or whatever else stands there (a sanitizer's, say).
 ///
@@ -68,6 +70,7 @@ pub mod original {
     pub use super::file::original::*;
     pub use super::life::original::*;
     pub use super::message::original::*;
+    pub use super::open::original::*;
     pub use super::options::original::*;
     pub use super::socket::original::*;
     pub use super::stream::original::*;
