@@ -190,6 +190,15 @@ impl Reactor {
         (entry.generation == generation).then(|| entry.clone())
     }
 
+    /// As [`entry`](Self::entry), lent to `f`.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn with_entry<R>(&self, fd: RawFd, generation: u32, f: impl FnOnce(Option<&Entry>) -> R) -> R {
+        let entries = self.entries.borrow();
+        let entry = entries.get(index(fd)).and_then(|entry| entry.as_deref());
+        f(entry.filter(|entry| entry.generation == generation))
+    }
+
     /// Registers a descriptor. One that is registered already, through another owner of the number, keeps its entry. What was
     /// known under its number before belongs to a descriptor that is closed: whoever waits there is told. `EBADF` if the
     /// generation has ended.

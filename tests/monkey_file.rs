@@ -1,5 +1,7 @@
 //! Patched files: native threads make the call, the others run, positions and results are the original's.
 
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "tables of calls of C")]
+
 mod common;
 
 use std::fs::{self, File, OpenOptions};
@@ -123,7 +125,7 @@ fn errors_are_the_original_s() {
             results.push(Ok(libc::write(write_only.as_raw_fd(), 8 as *const _, 4) as usize));
         }
         // The mode counts.
-        let made = OpenOptions::new().write(true).create(true).mode(0o640).open(path.0.with_extension("mode"));
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path.0.with_extension("mode"));
         results.push(Ok(std::os::unix::fs::MetadataExt::mode(&made.unwrap().metadata().unwrap()) as usize));
         fs::remove_file(path.0.with_extension("mode")).unwrap();
         results

@@ -2,6 +2,7 @@
 //!
 //! The files are those of `net_one_thread`: here `greenroom` is this crate, whose `net` is std's.
 #![allow(missing_docs, reason = "a crate of its own, and a test")]
+#![allow(clippy::useless_conversion, reason = "elsewhere the types differ")]
 
 extern crate greenroom as patched;
 extern crate self as greenroom;

@@ -1,5 +1,7 @@
 //! Patched reads and writes of what is no file: pipes, fifos, events, timers, and bytes from descriptor to descriptor.
 
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "tables of calls of C")]
+
 mod common;
 
 use std::fs::File;
@@ -345,13 +347,13 @@ fn rule_17_closing_a_pipe_wakes_its_reader() {
 #[test]
 fn a_child_s_output_lets_the_others_run() {
     patched(|| {
-        let child = Command::new("sh")
+        let mut child = Command::new("sh")
             .args(["-c", "read line; echo got $line"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (mut stdin, mut stdout) = (child.stdin.unwrap(), child.stdout.unwrap());
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let reader = spawn(move || {
             let mut text = String::new();
             stdout.read_to_string(&mut text).unwrap();
@@ -361,6 +363,7 @@ fn a_child_s_output_lets_the_others_run() {
         idle();
         stdin.write_all(b"this\n").unwrap();
         assert_eq!(soon(|| reader.join().unwrap()), "got this\n");
+        child.wait().unwrap();
     });
 }
 

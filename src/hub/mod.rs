@@ -426,6 +426,19 @@ impl Hub {
         }
     }
 
+    /// Counts such a call, unless the task would have to give way first.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn try_charge(&self) -> bool {
+        let (credit, ticks) = (self.credit.get(), self.ticks.get());
+        let can = credit > 0 && ticks > TICKS_PER_CALL;
+        if can {
+            self.credit.set(credit - 1);
+            self.ticks.set(ticks - TICKS_PER_CALL);
+        }
+        can
+    }
+
     /// As [`charge`](Self::charge), for a call that costs little: memory is all that it touches.
     #[inline]
     pub(crate) fn charge_little(&self) {
@@ -629,6 +642,13 @@ impl Hub {
     #[inline]
     pub(crate) fn entry(&self, fd: RawFd, generation: u32) -> Option<Rc<Entry>> {
         self.reactor.entry(fd, generation)
+    }
+
+    /// Runs `f` with what this hub knows of a descriptor. Nothing in there may switch, register or forget one.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn with_entry<R>(&self, fd: RawFd, generation: u32, f: impl FnOnce(Option<&Entry>) -> R) -> R {
+        self.reactor.with_entry(fd, generation, f)
     }
 
     pub(crate) fn register(&self, fd: RawFd, generation: u32) -> io::Result<Rc<Entry>> {

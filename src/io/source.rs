@@ -350,6 +350,35 @@ impl<S: AsFd> Source<S> {
         self.perform_within(direction, &mut None, call, left)
     }
 
+    /// Makes the call if it is to be tried at once, and gives its result, an error of which is below 0. Does not switch; `hub` is held.
+    /// `stale` says that a failure, which stands in `errno`, means that nothing is there.
+    #[cfg(feature = "monkey")]
+    #[inline]
+    pub(crate) fn try_at_once(
+        &self,
+        hub: &Hub,
+        direction: Direction,
+        call: impl FnOnce() -> isize,
+        left: impl FnOnce(isize) -> Left,
+        stale: impl FnOnce() -> bool,
+    ) -> Option<isize> {
+        let is_registered = !self.unverified.load(Ordering::Relaxed);
+        hub.with_entry(self.fd(), self.generation, |entry| {
+            let side = entry.filter(|_| is_registered).map(|entry| entry.side(direction));
+            if side.is_some_and(|side| !side.ready.get() || !side.waiters.is_empty()) {
+                return None;
+            }
+            let result = call();
+            if let Some(side) = side {
+                let nothing = if result < 0 { stale() } else { left(result) == Left::Nothing && !side.hung_up.get() };
+                if nothing {
+                    side.ready.set(false);
+                }
+            }
+            Some(result)
+        })
+    }
+
     /// As [`perform`](Self::perform), for one call of several that make up one: the first that waits sets the deadline for all.
     #[cfg(feature = "monkey")]
     #[inline]

@@ -19,10 +19,11 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use libc::c_int;
+use libc::{c_int, size_t, ssize_t};
 
+use super::gate::errno;
 use crate::hub::Hub;
-use crate::io::{SharedMode, Source, View};
+use crate::io::{Direction, Left, SharedMode, Source, View};
 use crate::lock::Lock;
 use crate::reactor;
 use crate::sys;
@@ -93,8 +94,7 @@ pub(super) fn note_change() {
 /// those for which ages are kept: the caller then makes the bare call.
 #[inline]
 pub(super) fn look_up(hub: &'static Hub, fd: c_int) -> Option<Rc<Known>> {
-    let table = hub.foreign().get_or_init(|| Box::new(Table::default()));
-    let table: &Table = table.downcast_ref().expect("nobody else keeps anything there");
+    let table = table_of(hub);
     let age = age_of(NUMBERS.of(fd)?.load(Ordering::Acquire));
     let index = usize::try_from(fd).ok()?;
     // A list that is being changed belongs to code that this call interrupts: a signal handler's.
@@ -110,6 +110,45 @@ pub(super) fn look_up(hub: &'static Hub, fd: c_int) -> Option<Rc<Known>> {
         return Some(known);
     }
     hub.bare(|| table.learn(index, fd))
+}
+
+#[inline]
+fn table_of(hub: &'static Hub) -> &'static Table {
+    let table = hub.foreign().get_or_init(|| Box::new(Table::default()));
+    debug_assert!(table.is::<Table>());
+    // SAFETY: nobody else keeps anything there.
+    unsafe { &*ptr::from_ref(&**table).cast::<Table>() }
+}
+
+/// The way of a call on a socket that finds what it wants: makes it, by `call`, if nobody waits and something may be there. `None` if it
+/// has to be made, perhaps again, by one who can wait. `asked` as in `socket::receive`.
+#[inline]
+pub(super) fn quick(
+    hub: &'static Hub,
+    fd: c_int,
+    direction: Direction,
+    call: impl FnOnce() -> ssize_t,
+    asked: impl FnOnce() -> size_t,
+) -> Option<ssize_t> {
+    let table = table_of(hub);
+    let age = age_of(NUMBERS.get(fd)?.load(Ordering::Acquire));
+    let changes = CHANGES.load(Ordering::Acquire);
+    hub.bare(|| {
+        let table = table.0.try_borrow().ok()?;
+        let known = table.get(usize::try_from(fd).ok()?)?.as_ref()?;
+        let is_fit = known.age == age && known.changes.get() == changes && known.owed.get() == 0 && known.is_socket();
+        if !is_fit || !hub.try_charge() {
+            return None;
+        }
+        let left = |n: ssize_t| {
+            if known.even && n > 0 && (n as size_t) < asked() { Left::Nothing } else { Left::Maybe }
+        };
+        // Datagrams after `shutdown` fail as if they were to be waited for.
+        let stale = || known.kind == Kind::Stream && errno() == libc::EAGAIN;
+        let n = known.source.try_at_once(hub, direction, call, left, stale)?;
+        let waits = n < 0 && matches!(errno(), libc::EAGAIN | libc::EINTR) && !known.source.is_nonblocking();
+        (!waits).then_some(n)
+    })
 }
 
 impl Table {

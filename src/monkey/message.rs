@@ -7,8 +7,8 @@ use libc::{c_int, c_uint, iovec, mmsghdr, msghdr, size_t, ssize_t, timespec};
 
 use super::descriptor::{self, Kind};
 use super::gate::{enclosed, errno, report};
-use super::socket::{at_once, receive, transmit};
 use super::symbol::interpose;
+use super::waiting::{at_once, receive, transmit};
 use crate::clock;
 use crate::hub::Hub;
 use crate::io::{Direction, Left};
@@ -73,8 +73,9 @@ unsafe fn forget_received(message: *const msghdr) {
             // SAFETY: arithmetic.
             let head = unsafe { libc::CMSG_LEN(0) } as usize;
             for index in 0..header.cmsg_len.saturating_sub(head) / size_of::<c_int>() {
+                let place = data.wrapping_add(index);
                 // SAFETY: within the header's data, which need not be aligned.
-                descriptor::forget(unsafe { data.add(index).read_unaligned() });
+                descriptor::forget(unsafe { place.read_unaligned() });
             }
         }
         // SAFETY: as above.
@@ -97,8 +98,13 @@ unsafe fn socket_sendmsg(hub: &'static Hub, fd: c_int, message: *const msghdr, f
     };
     // SAFETY: null, or the caller vouches for it.
     let named = unsafe { message.as_ref() }.is_some_and(|message| !message.msg_name.is_null());
-    // SAFETY: a call has succeeded with it.
-    transmit(hub, fd, flags, named, call, || unsafe { length_of(&*message) })
+    let asked = || {
+        // SAFETY: a call has succeeded with it.
+        let message = unsafe { &*message };
+        // SAFETY: as above.
+        unsafe { length_of(message) }
+    };
+    transmit(hub, fd, flags, named, call, asked)
 }
 
 unsafe fn socket_recvmmsg(
@@ -155,8 +161,9 @@ unsafe fn socket_recvmmsg(
         unsafe { *timeout = timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() } };
     }
     for index in 0..result as usize {
+        // A message with a length begins with the message.
         // SAFETY: the kernel has filled so many.
-        unsafe { forget_received(&raw const (*messages.wrapping_add(index)).msg_hdr) };
+        unsafe { forget_received(messages.wrapping_add(index).cast()) };
     }
     result
 }
@@ -186,8 +193,9 @@ unsafe fn socket_sendmmsg(hub: &'static Hub, fd: c_int, messages: *mut mmsghdr, 
                 continue;
             }
         }
+        // A message with a length begins with the message.
         // SAFETY: passed on to the caller.
-        let n = unsafe { socket_sendmsg(hub, fd, &raw const (*at).msg_hdr, flags) };
+        let n = unsafe { socket_sendmsg(hub, fd, at.cast(), flags) };
         if n < 0 {
             break;
         }
@@ -210,7 +218,7 @@ unsafe fn rest_of(message: *const msghdr, done: size_t) -> Vec<iovec> {
     // SAFETY: passed on to the caller.
     let message = unsafe { &*message };
     // SAFETY: as above.
-    rest(unsafe { buffers(message.msg_iov, message.msg_iovlen as usize) }, done)
+    rest(unsafe { buffers(message.msg_iov, message.msg_iovlen) }, done)
 }
 
 /// The buffers behind the first so many bytes.
@@ -255,5 +263,5 @@ pub(super) fn length(buffers: &[iovec]) -> size_t {
 /// The message's buffers are good.
 unsafe fn length_of(message: &msghdr) -> size_t {
     // SAFETY: passed on to the caller.
-    length(unsafe { buffers(message.msg_iov, message.msg_iovlen as usize) })
+    length(unsafe { buffers(message.msg_iov, message.msg_iovlen) })
 }

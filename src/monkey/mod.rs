@@ -87,6 +87,7 @@ mod join;
 mod life;
 mod message;
 mod mutex;
+mod open;
 mod options;
 mod parking;
 mod poll;
@@ -101,6 +102,7 @@ mod symbol;
 mod thread;
 mod time;
 mod transfer;
+mod waiting;
 
 /// The functions behind the patched symbols: the C library's own, or whatever else stands there (a sanitizer's, say).
 ///
@@ -118,6 +120,7 @@ pub mod original {
     pub use super::life::original::*;
     pub use super::message::original::*;
     pub use super::mutex::original::*;
+    pub use super::open::original::*;
     pub use super::options::original::*;
     pub use super::poll::original::*;
     pub use super::process::original::*;

@@ -7,11 +7,11 @@
 
 use libc::{c_int, c_void, iovec, size_t, ssize_t};
 
-use super::descriptor::{self, Kind, Known};
+use super::descriptor::{self, Kind, Known, quick};
 use super::gate::{errno, patched, report, set_errno};
 use super::message::{bare, buffers, length, rest};
-use super::socket::{receive_from, transmit_to};
 use super::symbol::interpose;
+use super::waiting::{receive, receive_or_wait, transmit, transmit_or_wait};
 use super::{Areas, file};
 use crate::hub::Hub;
 use crate::io::{Direction, Left};
@@ -30,14 +30,21 @@ interpose! {
 
 unsafe fn stream_read(hub: &'static Hub, fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
     // SAFETY: passed on to the caller.
-    let bare = || unsafe { original::read(fd, buffer, length) };
-    let Some(known) = wanted(hub, fd).filter(|_| length > 0) else { return bare() };
-    if known.is_socket() {
+    let call = |got: size_t, flags| unsafe {
+        super::socket::original::recv(fd, buffer.wrapping_byte_add(got), length - got, flags)
+    };
+    if is_for_tasks(fd)
+        && length > 0
+        && let Some(n) = quick(hub, fd, Direction::Read, || call(0, libc::MSG_DONTWAIT), || length)
+    {
+        return n;
+    }
+    let Some(known) = wanted(hub, fd).filter(|_| length > 0) else {
         // SAFETY: passed on to the caller.
-        let call = |got: size_t, flags| unsafe {
-            super::socket::original::recv(fd, buffer.wrapping_byte_add(got), length - got, flags)
-        };
-        return receive_from(hub, &known, 0, call, || length);
+        return unsafe { original::read(fd, buffer, length) };
+    };
+    if known.is_socket() {
+        return receive_or_wait(hub, fd, 0, call, || length);
     }
     let buffers = [iovec { iov_base: buffer, iov_len: length }];
     // SAFETY: passed on to the caller.
@@ -66,7 +73,7 @@ unsafe fn stream_readv(hub: &'static Hub, fd: c_int, first: *const iovec, count:
             // SAFETY: passed on to the caller, of whose buffers these are parts.
             unsafe { super::message::original::recvmsg(fd, &raw mut message, flags) }
         };
-        return receive_from(hub, &known, 0, call, || length(buffers));
+        return receive(hub, fd, 0, call, || length(buffers));
     }
     // SAFETY: passed on to the caller.
     unsafe { read_into(hub, fd, &known, buffers) }
@@ -74,21 +81,29 @@ unsafe fn stream_readv(hub: &'static Hub, fd: c_int, first: *const iovec, count:
 
 unsafe fn stream_write(hub: &'static Hub, fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
     // SAFETY: passed on to the caller.
-    let bare = || unsafe { original::write(fd, buffer, length) };
-    let Some(known) = wanted(hub, fd) else { return bare() };
-    if known.is_socket() {
+    let call = |put: size_t, flags| unsafe {
+        super::socket::original::send(fd, buffer.wrapping_byte_add(put), length - put, flags)
+    };
+    let mut put = 0;
+    if is_for_tasks(fd)
+        && let Some(n) = quick(hub, fd, Direction::Write, || call(0, libc::MSG_DONTWAIT), || length)
+    {
+        if n < 0 || n as size_t >= length {
+            return n;
+        }
+        put = n as size_t;
+    }
+    match wanted(hub, fd) {
+        Some(known) if known.is_socket() => transmit_or_wait(hub, fd, 0, false, put, call, || length),
+        Some(known) if length > 0 => {
+            let buffers = [iovec { iov_base: buffer.cast_mut(), iov_len: length }];
+            // SAFETY: passed on to the caller.
+            unsafe { write_from(hub, fd, &known, &buffers) }
+        }
+        _ if put > 0 => put as ssize_t,
         // SAFETY: passed on to the caller.
-        let call = |put: size_t, flags| unsafe {
-            super::socket::original::send(fd, buffer.wrapping_byte_add(put), length - put, flags)
-        };
-        return transmit_to(hub, fd, &known, 0, false, call, || length);
+        _ => unsafe { original::write(fd, buffer, length) },
     }
-    if length == 0 {
-        return bare();
-    }
-    let buffers = [iovec { iov_base: buffer.cast_mut(), iov_len: length }];
-    // SAFETY: passed on to the caller.
-    unsafe { write_from(hub, fd, &known, &buffers) }
 }
 
 unsafe fn stream_writev(hub: &'static Hub, fd: c_int, first: *const iovec, count: c_int) -> ssize_t {
@@ -104,7 +119,7 @@ unsafe fn stream_writev(hub: &'static Hub, fd: c_int, first: *const iovec, count
             // SAFETY: passed on to the caller, of whose buffers these are parts.
             unsafe { super::message::original::sendmsg(fd, &raw const message, flags) }
         };
-        return transmit_to(hub, fd, &known, 0, false, call, || length(buffers));
+        return transmit(hub, fd, 0, false, call, || length(buffers));
     }
     // SAFETY: passed on to the caller.
     unsafe { write_from(hub, fd, &known, buffers) }
@@ -116,8 +131,14 @@ fn wanted(hub: &'static Hub, fd: c_int) -> Option<std::rc::Rc<Known>> {
     descriptor::look_up(hub, fd).filter(|known| match known.kind {
         Kind::Bare => false,
         Kind::Disk => patched().contains(Areas::FILE),
-        _ => patched().contains(Areas::SOCKET) && (fd != 0 || patched().contains(Areas::SYNC)),
+        _ => is_for_tasks(fd),
     })
+}
+
+/// Whether what can be waited for is, by tasks, at this number.
+#[inline]
+fn is_for_tasks(fd: c_int) -> bool {
+    patched().contains(Areas::SOCKET) && (fd != 0 || patched().contains(Areas::SYNC))
 }
 
 /// The buffers of a vectored call that moves something; `None` leaves it to the original to say what is wrong.
