@@ -341,6 +341,14 @@ unsafe fn thread_setname(thread: pthread_t, name: *const c_char) -> c_int {
     }
     let old = task.name.lock().replace(name.into());
     drop(old);
+    // SAFETY: no precondition.
+    if let Some(hub) = Hub::get()
+        && unsafe { libc::pthread_self() } == thread
+    {
+        // For reports.
+        let name = name.to_string_lossy().into();
+        hub.current().with_extra(|extra| extra.name = Some(name));
+    }
     0
 }
 
