@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "monkey_sync/forked.rs"]
+mod forked;
 #[path = "monkey_sync/futex.rs"]
 mod futex;
 #[path = "monkey_sync/mixes.rs"]
