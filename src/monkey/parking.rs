@@ -359,8 +359,8 @@ fn choose(bucket: &Bucket, count: usize, fits: impl Fn(&Node) -> bool) -> *const
     let mut left = count;
     let mut line = bucket.line.lock();
     let mut at = line.head;
-    // SAFETY: L2: linked, under the lock.
     while left > 0
+        // SAFETY: L2: linked, under the lock.
         && let Some(node) = unsafe { at.as_ref() }
     {
         at = node.next.get();

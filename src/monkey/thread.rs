@@ -314,8 +314,8 @@ unsafe fn thread_kill(thread: pthread_t, signal: c_int) -> c_int {
         return 0;
     }
     let saved = gate::errno();
-    // SAFETY: no precondition. The symbol: a number that is no futex's.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), task.kernel, signal) };
+    // SAFETY: no precondition.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), task.kernel, signal) };
     let number = gate::errno();
     gate::set_errno(saved);
     if sent == 0 { 0 } else { number }
@@ -341,8 +341,8 @@ unsafe fn thread_setname(thread: pthread_t, name: *const c_char) -> c_int {
     }
     let old = task.name.lock().replace(name.into());
     drop(old);
-    // SAFETY: no precondition.
     if let Some(hub) = Hub::get()
+        // SAFETY: no precondition.
         && unsafe { libc::pthread_self() } == thread
     {
         // For reports.
