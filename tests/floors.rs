@@ -83,7 +83,7 @@ const BANS: &[(&str, &[&str])] = &[
             "monkey/",
         ],
     ),
-    ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/"]),
+    ("loom::", &["remote.rs", "remote/", "line/claim.rs", "line/claim/", "monkey/parking/"]),
 ];
 
 /// The files and folders that may hold `unsafe` code. All other files forbid it.

@@ -74,11 +74,19 @@ fn echoes() {
         }
     });
     let all_are_there = Arc::new(Barrier::new(CONNECTIONS + 1));
+    let all_may_go = Arc::new(Barrier::new(CONNECTIONS + 1));
+    let connected = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
-            let all_are_there = all_are_there.clone();
+            // std's listeners have room for 128 that nobody has accepted; the system lets the others try again after a second.
+            while connected.load(Ordering::SeqCst) + 64 < number {
+                thread::yield_now();
+            }
+            let (all_are_there, all_may_go) = (all_are_there.clone(), all_may_go.clone());
+            let connected = connected.clone();
             let client = move || {
                 let mut stream = TcpStream::connect(address).unwrap();
+                connected.fetch_add(1, Ordering::SeqCst);
                 for round in 0..3_usize {
                     let text = format!("{number} {round}");
                     stream.write_all(text.as_bytes()).unwrap();
@@ -87,14 +95,16 @@ fn echoes() {
                     assert_eq!(answer, text.as_bytes());
                 }
                 all_are_there.wait();
+                all_may_go.wait();
             };
             thread::Builder::new().stack_size(64 * 1024).spawn(client).unwrap()
         })
         .collect();
     all_are_there.wait();
     // Both ends of all connections are open.
-    assert!(greenroom::testing::live_tasks() >= CONNECTIONS);
+    assert!(greenroom::testing::live_tasks() >= 2 * CONNECTIONS);
     assert_eq!(kernel_threads(), 1);
+    all_may_go.wait();
     clients.into_iter().for_each(|client| client.join().unwrap());
     server.join().unwrap();
     while served.load(Ordering::SeqCst) < CONNECTIONS {

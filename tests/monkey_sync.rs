@@ -1,7 +1,11 @@
 //! Patched locks: std's and the C library's, between tasks of one thread, of two hubs, and native threads, in every mix.
 
+#[path = "monkey_sync/blocks.rs"]
+mod blocks;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "monkey_sync/forked.rs"]
+mod forked;
 #[path = "monkey_sync/futex.rs"]
 mod futex;
 #[path = "monkey_sync/mixes.rs"]

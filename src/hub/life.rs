@@ -25,6 +25,7 @@ use super::header::{Header, State};
 use super::{Hub, Reason, fork, hook};
 use crate::coroutine::Suspender;
 use crate::error::JoinError;
+use crate::lock::steady;
 use crate::sys;
 use crate::waiter::{Clause, End};
 
@@ -63,6 +64,8 @@ pub(super) fn live<T>(task: &TaskCell<T>, suspender: &Suspender, body: impl FnOn
     }
     end_thread_locals(header);
 
+    // From here on nobody waits for this stack, and the hub may go: nothing is to be switched away on it.
+    let _steady = steady();
     header.state.set(State::Ended);
     header.joiners.offer(|waiter| {
         hub.fire(waiter);

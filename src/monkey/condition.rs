@@ -142,7 +142,8 @@ impl Flags {
     fn of(condition: *mut pthread_cond_t) -> Option<Flags> {
         let place = Flags::place()?;
         // SAFETY: the variable is the caller's, and has so many words; other threads may write this one.
-        let word = unsafe { AtomicI32::from_ptr(condition.cast::<c_int>().add(place)) }.load(Ordering::Relaxed);
+        let word =
+            unsafe { AtomicI32::from_ptr(condition.cast::<c_int>().wrapping_add(place)) }.load(Ordering::Relaxed);
         let clock = if word & MONOTONIC == 0 { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
         Some(Flags { is_shared: word & SHARED != 0, clock })
     }

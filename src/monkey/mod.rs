@@ -158,7 +158,19 @@ impl Areas {
     pub const TIME: Areas = Areas(1 << 2);
     /// Waiting for many descriptors: `poll`, `select`, `epoll_wait`.
     pub const POLL: Areas = Areas(1 << 3);
-    /// Locks and whatever else waits for another thread, and thread-locals of their own for tasks that are spawned from then on.
+    /// Locks and whatever else waits for another thread: futexes, so std's locks, channels and `thread::park`, and those of most crates;
+    /// mutexes, conditions, read-write locks, semaphores, barriers and `pthread_once` of the C library; joins of threads.
+    ///
+    /// Tasks that are spawned from then on have thread-locals of their own, where that can be had
+    /// ([`Builder::own_thread_locals`](crate::Builder::own_thread_locals) says where, and why not). Elsewhere they share those
+    /// of their thread: std's locks are right all the same, but what keeps something for each thread (std's channels and
+    /// `thread::park`, crossbeam, parking_lot) takes two tasks of a thread for one, and may lose one's wake-up to the other.
+    ///
+    /// A wait for a lock cannot be cancelled: a kill or the end of a [`timeout`](crate::timeout()) stays pending until the lock is had.
+    /// Giving a lock back may let others have their turn. A root that waits for a lock that nobody can give back is a deadlock (rule 7),
+    /// which cannot be told to who asked for the lock: after the report the process aborts.
+    ///
+    /// Not for signal handlers: `sem_post` in one is safe only while no task waits for that semaphore.
     pub const SYNC: Areas = Areas(1 << 4);
     /// Children: `waitpid` and its like.
     pub const PROCESS: Areas = Areas(1 << 5);

@@ -195,7 +195,7 @@ const TYPE: c_int = 3;
 
 fn word(mutex: *mut pthread_mutex_t, index: usize) -> c_int {
     // SAFETY: the mutex is the caller's, and has so many words; another thread may write this one.
-    let word = unsafe { std::sync::atomic::AtomicI32::from_ptr(mutex.cast::<c_int>().add(index)) };
+    let word = unsafe { std::sync::atomic::AtomicI32::from_ptr(mutex.cast::<c_int>().wrapping_add(index)) };
     word.load(std::sync::atomic::Ordering::Relaxed)
 }
 

@@ -26,15 +26,21 @@
 use std::cell::Cell;
 use std::hint;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use count::Count;
 
 use super::futex;
 use super::gate::{enclosed, errno, set_errno};
 use crate::hub::{Hub, Outcome, Reason, Sleeper, Target, Wakes};
 use crate::lock::{Lock, is_steady, steadily};
 use crate::waiter::Clause;
+
+mod count;
+#[cfg(all(test, loom))]
+mod models;
 
 /// What an address stands for: different things may have the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +107,7 @@ unsafe impl Send for Line {}
 /// On a line of the cache of its own. All zeros is an empty one.
 #[repr(align(64))]
 pub(super) struct Bucket {
-    /// How many stand in line.
-    count: AtomicU32,
+    count: Count,
     /// Wakings, to give native threads their turn.
     turn: AtomicU32,
     line: Lock<Line>,
@@ -196,11 +201,10 @@ pub(super) fn wait(
     let mut line = bucket.line.lock();
     // SAFETY: L2: this frame stays until the node is unlinked or woken.
     unsafe { line.push_back(&node) };
-    bucket.count.fetch_add(1, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
+    bucket.count.enter();
     if !stay(&line) {
         line.unlink(&node);
-        bucket.count.fetch_sub(1, Ordering::Relaxed);
+        bucket.count.leave();
         drop(line);
         if let Some(sleeper) = &sleeper {
             sleeper.give_up();
@@ -230,7 +234,7 @@ fn leave(bucket: &Bucket, node: &Node) -> End {
     let mut line = bucket.line.lock();
     if node.stage.load(Ordering::Relaxed) == LINKED {
         line.unlink(node);
-        bucket.count.fetch_sub(1, Ordering::Relaxed);
+        bucket.count.leave();
         return End::Elapsed;
     }
     drop(line);
@@ -287,8 +291,7 @@ pub(super) fn let_others_go_first() {
 /// Whether anybody may stand in line for something at this address. To be asked after the change that they wait for.
 #[inline(always)]
 pub(super) fn is_awaited(address: usize) -> bool {
-    fence(Ordering::SeqCst);
-    bucket_of(address).is_some_and(|bucket| bucket.count.load(Ordering::Relaxed) > 0)
+    bucket_of(address).is_some_and(|bucket| bucket.count.is_awaited())
 }
 
 /// Whether, this time, native threads go first: both kinds have their turn, however many there are of the other.
@@ -356,8 +359,8 @@ fn choose(bucket: &Bucket, count: usize, fits: impl Fn(&Node) -> bool) -> *const
     let mut left = count;
     let mut line = bucket.line.lock();
     let mut at = line.head;
-    // SAFETY: L2: linked, under the lock.
     while left > 0
+        // SAFETY: L2: linked, under the lock.
         && let Some(node) = unsafe { at.as_ref() }
     {
         at = node.next.get();
@@ -367,7 +370,7 @@ fn choose(bucket: &Bucket, count: usize, fits: impl Fn(&Node) -> bool) -> *const
             continue;
         }
         line.unlink(node);
-        bucket.count.fetch_sub(1, Ordering::Relaxed);
+        bucket.count.leave();
         node.stage.store(CHOSEN, Ordering::Relaxed);
         if is_abandoned {
             // Its owner never runs again.

@@ -141,5 +141,5 @@ const SHARED: usize = 7;
 
 fn is_shared(lock: *mut pthread_rwlock_t) -> bool {
     // SAFETY: the lock is the caller's and has so many words; this one does not change.
-    unsafe { lock.cast::<c_int>().add(SHARED).read() != 0 }
+    unsafe { lock.cast::<c_int>().wrapping_add(SHARED).read() != 0 }
 }

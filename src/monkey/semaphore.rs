@@ -150,5 +150,5 @@ const SHARED: usize = 2;
 
 fn is_shared(semaphore: *mut sem_t) -> bool {
     // SAFETY: the semaphore is the caller's and has so many words; this one does not change.
-    unsafe { semaphore.cast::<c_int>().add(SHARED).read() != 0 }
+    unsafe { semaphore.cast::<c_int>().wrapping_add(SHARED).read() != 0 }
 }

@@ -314,8 +314,8 @@ unsafe fn thread_kill(thread: pthread_t, signal: c_int) -> c_int {
         return 0;
     }
     let saved = gate::errno();
-    // SAFETY: no precondition. The symbol: a number that is no futex's.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), task.kernel, signal) };
+    // SAFETY: no precondition.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), task.kernel, signal) };
     let number = gate::errno();
     gate::set_errno(saved);
     if sent == 0 { 0 } else { number }
@@ -341,6 +341,14 @@ unsafe fn thread_setname(thread: pthread_t, name: *const c_char) -> c_int {
     }
     let old = task.name.lock().replace(name.into());
     drop(old);
+    if let Some(hub) = Hub::get()
+        // SAFETY: no precondition.
+        && unsafe { libc::pthread_self() } == thread
+    {
+        // For reports.
+        let name = name.to_string_lossy().into();
+        hub.current().with_extra(|extra| extra.name = Some(name));
+    }
     0
 }
 

@@ -162,9 +162,9 @@ fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
 /// The attributes are good, if the call that was to fill them is `done`.
 unsafe fn with_guard(done: c_int, attributes: *mut libc::pthread_attr_t) -> c_int {
     let mut size = 0;
-    // SAFETY: passed on to the caller.
     if done == 0
         && !CURRENT.get().is_null()
+        // SAFETY: passed on to the caller.
         && unsafe { libc::pthread_attr_getguardsize(attributes, &raw mut size) } == 0
         && size == 0
     {
