@@ -194,7 +194,7 @@ fn reqwest_cut_short() {
     check(HttpServer::plain, |server| {
         bad_days(server.address(), |address| {
             // A kill cannot end its wait for its own thread: that is a lock's. Its time-out does.
-            let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(2)).build()?;
+            let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(1)).build()?;
             let text = client.get(format!("http://{address}/echo/hello")).send()?.text()?;
             assert_eq!(text, "hello");
             Ok::<(), reqwest::Error>(())

@@ -2,8 +2,6 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
-#[cfg(not(feature = "control"))]
-use greenroom_patched::until;
 use greenroom_patched::{MS, check, child, go, is_child, overlap};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -500,7 +498,6 @@ fn whoever_is_killed_in_a_call_of_std_ends() {
                     assert!(!panicked || name == "output", "{name}: {ended:?}");
                 }
             }
-            until("all are gone", || greenroom::testing::live_tasks() == 0);
         },
     );
 }

@@ -35,6 +35,9 @@ fn on_one_thread(before: usize, kernel_threads: impl Iterator<Item = i32>) {
     }
 }
 
+/// As many connect at once as a listener has room for (128 by std, and what is beyond that the system may reset).
+const WAVE: usize = 100;
+
 /// A server of the old school. It answers nobody before all are there.
 #[test]
 fn a_thread_for_each_connection() {
@@ -42,36 +45,40 @@ fn a_thread_for_each_connection() {
         let before = native_threads();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let (arrived, arrivals) = channel();
         let server = thread::spawn(move || {
             let come = Arc::new(Barrier::new(CONNECTIONS));
             let serve = |mut stream: TcpStream| {
-                let come = come.clone();
+                let (come, arrived) = (come.clone(), arrived.clone());
                 thread::spawn(move || {
                     let mut question = [0; 4];
                     stream.read_exact(&mut question).unwrap();
-                    come.wait();
+                    arrived.send(()).unwrap();
+                    let threads = if come.wait().is_leader() { native_threads() } else { 0 };
                     stream.write_all(&question).unwrap();
-                    kernel_thread()
+                    (kernel_thread(), threads)
                 })
             };
             let serving: Vec<_> = listener.incoming().take(CONNECTIONS).map(|stream| serve(stream.unwrap())).collect();
             serving.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        let clients: Vec<_> = (0..CONNECTIONS as u32)
-            .map(|i| {
-                thread::spawn(move || {
-                    let mut stream = TcpStream::connect(address).unwrap();
-                    stream.write_all(&i.to_be_bytes()).unwrap();
-                    let mut answer = [0; 4];
-                    stream.read_exact(&mut answer).unwrap();
-                    (u32::from_be_bytes(answer), native_threads())
-                })
-            })
-            .collect();
-        let answers: Vec<_> = clients.into_iter().map(|thread| thread.join().unwrap()).collect();
-        assert!(answers.iter().map(|(answer, _)| *answer).eq(0..CONNECTIONS as u32));
-        on_one_thread(before, server.join().unwrap().into_iter());
-        assert!(cfg!(feature = "control") || answers.iter().all(|(_, threads)| *threads <= before));
+        let mut clients = Vec::new();
+        for i in 0..CONNECTIONS {
+            clients.push(thread::spawn(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.write_all(&(i as u32).to_be_bytes()).unwrap();
+                let mut answer = [0; 4];
+                stream.read_exact(&mut answer).unwrap();
+                u32::from_be_bytes(answer) as usize
+            }));
+            if clients.len() % WAVE == 0 {
+                arrivals.iter().take(WAVE).for_each(drop);
+            }
+        }
+        assert!(clients.into_iter().map(|thread| thread.join().unwrap()).eq(0..CONNECTIONS));
+        let (kernel_threads, threads): (Vec<_>, Vec<_>) = server.join().unwrap().into_iter().unzip();
+        on_one_thread(before, kernel_threads.into_iter());
+        assert!(cfg!(feature = "control") || threads.into_iter().max().unwrap() <= before);
     });
 }
 
@@ -82,10 +89,13 @@ fn tiny_http_with_all_its_threads() {
         let before = native_threads();
         let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
         let address = server.server_addr().to_ip().unwrap();
-        let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|i| thread::spawn(move || get(TcpStream::connect(address).unwrap(), &format!("/number-{i}"))))
-            .collect();
-        let requests: Vec<_> = (0..CONNECTIONS).map(|_| server.recv().unwrap()).collect();
+        let (mut clients, mut requests) = (Vec::new(), Vec::new());
+        for i in 0..CONNECTIONS {
+            clients.push(thread::spawn(move || get(TcpStream::connect(address).unwrap(), &format!("/number-{i}"))));
+            if clients.len() % WAVE == 0 {
+                requests.extend((0..WAVE).map(|_| server.recv().unwrap()));
+            }
+        }
         on_one_thread(before, [kernel_thread()].into_iter());
         for request in requests {
             let path = request.url().to_owned();

@@ -439,6 +439,12 @@ impl Hub {
         can
     }
 
+    /// Takes what credit the task has: its next call that counts gives way first.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn spend(&self) {
+        self.credit.set(0);
+    }
+
     /// As [`charge`](Self::charge), for a call that costs little: memory is all that it touches.
     #[inline]
     pub(crate) fn charge_little(&self) {
@@ -537,6 +543,12 @@ impl Hub {
         }
         let _release = Release(&self.held, self.held.replace(true));
         f()
+    }
+
+    /// Runs `f`, whose calls are the thread's own, however patched they are.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn holding<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.hold(f)
     }
 
     /// Runs code of the user's where nothing may switch because the caller holds a lock.
