@@ -160,7 +160,7 @@ unsafe fn hint(hub: &Hub, epoll: c_int, events: *mut epoll_event, room: c_int, f
     }
     for (i, event) in registered[..told].iter().enumerate() {
         // SAFETY: within the caller's room.
-        unsafe { events.add(i).write(*event) };
+        unsafe { events.wrapping_add(i).write(*event) };
     }
     hub.spend();
     told as c_int
