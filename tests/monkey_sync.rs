@@ -1,4 +1,8 @@
 //! Patched locks: std's and the C library's, between tasks of one thread, of two hubs, and native threads, in every mix.
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "C's calls in a row owe the same: objects that are alive and made ready"
+)]
 
 #[path = "monkey_sync/blocks.rs"]
 mod blocks;
