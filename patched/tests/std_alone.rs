@@ -178,7 +178,7 @@ fn sleepers_overlap() {
                 begun.elapsed()
             });
             assert!(waited.iter().all(|waited| *waited >= 100 * MS));
-            assert!(stats.on_one_thread(0).wall < 1000 * 100 * MS / 50, "{stats:?}");
+            assert!(stats.on_one_thread(0).wall < 1000 * 100 * MS / 50 + stats.queued, "{stats:?}");
         },
     );
 }
