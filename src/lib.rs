@@ -48,6 +48,7 @@
 //! | wait for a future, or be one for async code | [`future`] |
 //! | write an iterator as a loop | [`generator`] |
 //! | switch by hand | [`greenlet`] |
+//! | have blocking crates and C libraries join in | `monkey`, a feature |
 //!
 //! # What to know
 //!
@@ -67,9 +68,9 @@
 //!
 //! # Features and platforms
 //!
-//! No feature is on by default. `signal` adds the module of that name. `sanitizer` is for builds with AddressSanitizer. Linux on
-//! x86-64 is what all of this has been run on; aarch64, macOS and the BSDs are written, but neither compiled nor run. Windows is
-//! not written.
+//! No feature is on by default. `signal` and `monkey` add the modules of these names. `sanitizer` is for builds with AddressSanitizer.
+//! Linux on x86-64 is what all of this has been run on; for aarch64, macOS and FreeBSD it compiles, but was not run. Windows is not
+//! written.
 
 pub mod fs;
 pub mod future;

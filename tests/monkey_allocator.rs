@@ -1,5 +1,6 @@
 //! An allocator that takes a contended mutex of the C library's in every call, as some do: with locks patched its callers park, but
 //! never where the crate is in the midst of something.
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one of two is called")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -36,25 +37,25 @@ fn locked<R>(is_small: bool, f: impl FnOnce() -> R) -> R {
     let calls = &CALLS[unsafe { libc::gettid() } as usize % CALLS.len()];
     let before = calls.fetch_add(1, Ordering::Relaxed) + 1;
     // SAFETY: never destroyed.
-    unsafe {
-        if is_small {
-            libc::pthread_mutex_lock(MUTEX.0.get())
-        } else {
-            libc::pthread_rwlock_wrlock(LOCK.0.get())
-        };
-    }
+    let taken = unsafe {
+        match is_small {
+            true => libc::pthread_mutex_lock(MUTEX.0.get()),
+            false => libc::pthread_rwlock_wrlock(LOCK.0.get()),
+        }
+    };
+    assert_eq!(taken, 0);
     if calls.load(Ordering::Relaxed) != before {
         PARKED.fetch_add(1, Ordering::Relaxed);
     }
     let result = f();
     // SAFETY: we have it.
-    unsafe {
-        if is_small {
-            libc::pthread_mutex_unlock(MUTEX.0.get())
-        } else {
-            libc::pthread_rwlock_unlock(LOCK.0.get())
-        };
-    }
+    let given = unsafe {
+        match is_small {
+            true => libc::pthread_mutex_unlock(MUTEX.0.get()),
+            false => libc::pthread_rwlock_unlock(LOCK.0.get()),
+        }
+    };
+    assert_eq!(given, 0);
     result
 }
 
@@ -139,11 +140,11 @@ fn work(round: usize) {
                         greenroom::sleep(Duration::from_micros(50));
                     }
                     if number < 10 {
-                        queue.put(text).unwrap()
+                        queue.put(text).unwrap();
                     } else {
-                        drop(queue.get().unwrap())
+                        drop(queue.get().unwrap());
                     }
-                    greenroom::timeout(Duration::from_secs(100), || greenroom::yield_now()).unwrap();
+                    greenroom::timeout(Duration::from_secs(100), greenroom::yield_now).unwrap();
                 }
                 number
             };

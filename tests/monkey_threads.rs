@@ -27,6 +27,7 @@ fn patched(body: impl FnOnce() + Send + 'static) {
 fn threads_are_tasks_and_have_what_threads_have() {
     patched(|| {
         let main = thread::current().id();
+        // SAFETY: no precondition.
         let tid = || unsafe { libc::gettid() };
         let here = tid();
         let handle = thread::Builder::new()
@@ -37,8 +38,10 @@ fn threads_are_tasks_and_have_what_threads_have() {
                 assert_ne!(thread::current().id(), main);
                 assert_eq!(thread::current().name(), Some("a worker of nine"));
                 let mut name = [0_u8; 16];
+                // SAFETY: no precondition.
+                let this = unsafe { libc::pthread_self() };
                 // SAFETY: the bytes are ours.
-                let got = unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr().cast(), 16) };
+                let got = unsafe { libc::pthread_getname_np(this, name.as_mut_ptr().cast(), 16) };
                 assert_eq!((got, &name[..15]), (0, &b"a worker of nin"[..]));
                 deep(2 << 20)
             })
@@ -201,12 +204,12 @@ fn a_detached_thread_goes_on_and_c_can_leave_by_exit() {
         let place = (&raw const count).cast_mut().cast();
         let mut id = 0;
         let mut value = std::ptr::null_mut();
-        // SAFETY: threads that are joined once.
-        unsafe {
-            assert_eq!(libc::pthread_create(&raw mut id, std::ptr::null(), leave, place), 0);
-            assert_eq!(libc::pthread_kill(id, 0), 0);
-            assert_eq!(libc::pthread_join(id, &raw mut value), 0);
-        }
+        // SAFETY: what it is given lives until it is joined.
+        assert_eq!(unsafe { libc::pthread_create(&raw mut id, std::ptr::null(), leave, place) }, 0);
+        // SAFETY: not joined yet.
+        assert_eq!(unsafe { libc::pthread_kill(id, 0) }, 0);
+        // SAFETY: joined once.
+        assert_eq!(unsafe { libc::pthread_join(id, &raw mut value) }, 0);
         assert_eq!((count.load(Ordering::SeqCst), value), (1, place));
         let (sender, receiver) = mpsc::channel();
         drop(thread::spawn(move || sender.send(Rc::strong_count(&Rc::new(()))).unwrap()));

@@ -26,11 +26,29 @@
 //!
 //! # What a call does
 //!
-//! What the original does, to the error number, the partial count and the time-out, but for the thread that goes on. A task that
-//! is killed, or whose time runs out, in a patched call cannot be unwound through frames of C: the call fails with
+//! What the original does, to the error number, the partial count and the time-out, but for the thread that goes on. `errno` is the
+//! task's own.
+//!
+//! A task that is killed, or whose time runs out, in a patched call cannot be unwound through frames of C: the call fails with
 //! `ECANCELED`, so does every further one that would have to wait, and the unwind begins at the task's next parking point in this
-//! crate. A call that cannot fail (`sleep`) returns early. `errno` is the task's own. On a root that waits for what cannot come (rule 7) the report is
-//! printed, and the call fails with `EDEADLK`.
+//! crate. A [`timeout`](crate::timeout) around such a call is over with it. Three kinds of calls cannot fail so:
+//!
+//! - a sleep returns early;
+//! - `epoll_wait` says that all descriptors are ready, for runtimes that stand on it take an error for the end of the world; the
+//!   calls that follow fail;
+//! - a wait for a lock of std or of the C library goes on until it has it, as that of a native thread does.
+//!
+//! On a root that waits for what cannot come (rule 7) the report is printed, and the call fails with `EDEADLK`. Where that is a
+//! lock, which cannot fail, the process is aborted.
+//!
+//! A signal ends a patched call with `EINTR` only if its mask lets it in (`ppoll` and its like): signals go to the thread, and the
+//! task is not on it.
+//!
+//! # Thread-locals
+//!
+//! Tasks that are spawned once [`Areas::SYNC`] is patched have thread-locals, a `ThreadId`, a panic count and stack bounds of their own,
+//! where the C library allows it: see [`Builder::own_thread_locals`](crate::Builder::own_thread_locals). What is right between native
+//! threads is then right between tasks.
 //!
 //! # Symbols
 //!
