@@ -1,6 +1,7 @@
 //! Drives the example `url_fetch` as a user would: arguments in; lines, files and exit code out.
 //!
 //! The servers are native threads of this process on loopback, so that a bug of greenroom cannot hide on both sides.
+//! With the feature `monkey` the program's HTTP client is on std's sockets, patched.
 //! `cargo test` builds the example; `cargo test --test url_fetch` alone does not, and then finds the last one built.
 
 use std::fs;
@@ -70,9 +71,15 @@ fn a_failure_is_one_line_and_disturbs_nobody() {
     run.one_line_about(missing, "Not Found");
     assert!(run.lines_about(missing)[0].starts_with("404 "));
     run.one_line_about(&refused, "Connection refused");
-    run.one_line_about("http://nosuchhost.invalid/", "cannot find host nosuchhost.invalid");
     run.one_line_about("nonsense", "bad uri");
-    run.one_line_about("http://127.0.0.1:99999/", "a port that is none");
+    if cfg!(feature = "monkey") {
+        run.one_line_about("http://nosuchhost.invalid/", "failed to lookup address information");
+        // The client as it comes takes such a port for the usual one.
+        run.one_line_about("http://127.0.0.1:99999/", "failed");
+    } else {
+        run.one_line_about("http://nosuchhost.invalid/", "cannot find host nosuchhost.invalid");
+        run.one_line_about("http://127.0.0.1:99999/", "a port that is none");
+    }
     assert!(run.stdout.contains("2 fetched, 9 failed"), "{run:?}");
     assert_eq!(run.stderr, "");
 }
@@ -344,6 +351,9 @@ fn start(arguments: &[&str]) -> Child {
     }
     let listens = arguments.contains(&"-") && arguments.len() > 1;
     let stdin = if listens { Stdio::piped() } else { Stdio::null() };
+    if cfg!(feature = "monkey") {
+        command.arg("--patched");
+    }
     command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
 }
 
