@@ -1322,3 +1322,86 @@ fn exit_destroys_the_tasks_values_and_no_others() {
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
     assert!(said.contains("caller dropped") && !said.contains("other dropped"), "{said}");
 }
+
+#[test]
+fn nothing_switches_in_what_is_called_at_a_fork() {
+    static CALLED: AtomicUsize = AtomicUsize::new(0);
+    static OTHERS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn yields() {
+        let before = OTHERS.load(Ordering::Relaxed);
+        yield_now();
+        assert_eq!(OTHERS.load(Ordering::Relaxed), before);
+        CALLED.fetch_add(1, Ordering::Relaxed);
+    }
+    unsafe extern "C" {
+        fn pthread_atfork(
+            before: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> c_int;
+    }
+    let child = in_child("nothing_switches_in_what_is_called_at_a_fork", || {
+        // SAFETY: functions without arguments.
+        assert_eq!(unsafe { pthread_atfork(Some(yields), Some(yields), None) }, 0);
+        let other = spawn(|| {
+            for _ in 0..9 {
+                OTHERS.fetch_add(1, Ordering::Relaxed);
+                yield_now();
+            }
+        });
+        let task = spawn_own(|| {
+            PLAIN.set(77);
+            // SAFETY: the child leaves at once.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: as above.
+                unsafe { libc::_exit(42) };
+            }
+            assert_eq!(code_of(pid), Ok(42));
+            yield_now();
+            assert_eq!(PLAIN.get(), 77);
+        });
+        task.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(CALLED.load(Ordering::Relaxed), 2);
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}
+
+#[test]
+fn without_memory_spawning_gives_the_error_and_nothing_is_lost() {
+    let child = in_child("without_memory_spawning_gives_the_error_and_nothing_is_lost", || {
+        let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+        // SAFETY: the limit is alive for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+        for _ in 0..2 {
+            let mut tasks = Vec::new();
+            let error = loop {
+                // SAFETY: nothing is shared.
+                match unsafe { Builder::new().own_thread_locals(true) }.spawn(|| {
+                    PLAIN.set(1);
+                    park();
+                }) {
+                    Ok(task) => tasks.push(task),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            // What they run asks for no memory: a kill would.
+            yield_now();
+            for task in tasks {
+                task.task().unpark();
+                task.join().unwrap();
+            }
+            assert_eq!(greenroom::testing::live_tasks(), 0);
+            assert_eq!(spawn_own(|| PLAIN.get()).join().unwrap(), 7);
+        }
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}

@@ -279,8 +279,10 @@ unsafe fn process_pclose(hub: &'static Hub, stream: *mut FILE) -> c_int {
 unsafe fn process_fork() -> pid_t {
     let hub = if patched().meets(Areas::PROCESS) { Hub::get().filter(|hub| hub.can_switch()) } else { None };
     let Some(hub) = hub else {
+        // There what others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
-        let (pid, number) = thread_block::on_root(|| (unsafe { original::fork() }, errno()));
+        let fork = || thread_block::on_root(|| (unsafe { original::fork() }, errno()));
+        let (pid, number) = if thread_block::identity() == 0 { fork() } else { Hub::held(fork) };
         return if pid < 0 { report(Err(number)) } else { pid };
     };
     // SAFETY: passed on to the caller.

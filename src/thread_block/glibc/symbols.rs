@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::layout::{Layout, layout, original};
 use super::{CURRENT, Record, errno, on_root, set_errno};
+use crate::hub::Hub;
 
 /// A function of the C library, looked up at its first use.
 struct Original {
@@ -150,13 +151,17 @@ fn refuse() -> c_int {
     -1
 }
 
-/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there.
+/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there. What is called by a fork must not park.
 fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
-    let (result, code) = on_root(|| {
+    if CURRENT.get().is_null() {
+        return f();
+    }
+    let with_code = || {
         // The root's, here.
         let result = f();
         (result, errno())
-    });
+    };
+    let (result, code) = Hub::held(|| on_root(with_code));
     if result < 0 {
         set_errno(code);
     }
