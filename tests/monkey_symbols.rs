@@ -20,7 +20,7 @@ const LEFT: &[(&str, &str)] = &[
         "posix_spawn posix_spawnp popen execv execve execvp execvpe execl execlp execle fexecve",
         "wait for the start of a program alone",
     ),
-    ("daemon forkpty wordexp", "fork inside the C library"),
+    ("daemon forkpty wordexp", "fork inside the C library; the first two on the thread's own block"),
     ("pause sigsuspend sigwait sigwaitinfo sigtimedwait", "signals go to the thread: they stop it, as documented"),
     ("pthread_yield", "gives the processor away, and returns"),
     ("getrandom getentropy", "wait only while the system boots"),
@@ -505,7 +505,11 @@ fn is_harmless(name: &str) -> bool {
 fn interposed() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in fs::read_dir("src/monkey").unwrap() {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
         let mut is_inside = false;
         for line in text.lines() {
             match line {

@@ -1169,3 +1169,239 @@ fn each_task_can_have_a_runtime_of_tokios() {
         }
     });
 }
+
+/// How a child ends: by `exit` with this code, or the signal that ended it.
+fn code_of(pid: c_int) -> Result<c_int, c_int> {
+    let mut status = 0;
+    // SAFETY: a child of ours.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    if libc::WIFEXITED(status) { Ok(libc::WEXITSTATUS(status)) } else { Err(libc::WTERMSIG(status)) }
+}
+
+#[test]
+fn forks_of_the_c_library_and_of_std_work_in_such_a_task() {
+    let child = in_child("forks_of_the_c_library_and_of_std_work_in_such_a_task", || {
+        let task = spawn_own(|| {
+            PLAIN.set(77);
+            let me = thread::current().id();
+            let is_same = move || PLAIN.get() == 77 && thread::current().id() == me;
+            for _ in 0..3 {
+                // SAFETY: the child only looks and leaves.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(if is_same() { 42 } else { 1 }) };
+                }
+                assert_eq!(code_of(pid), Ok(42));
+                let mut primary = -1;
+                // SAFETY: as above.
+                let pid = unsafe { libc::forkpty(&raw mut primary, ptr::null_mut(), ptr::null(), ptr::null()) };
+                if pid == 0 {
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(if is_same() { 43 } else { 1 }) };
+                }
+                // A system without pseudo-terminals has nothing to show here.
+                assert!(pid == -1 || code_of(pid) == Ok(43));
+            }
+            use std::os::unix::process::CommandExt;
+            let mut command = Command::new("true");
+            // SAFETY: it does nothing.
+            unsafe { command.pre_exec(|| Ok(())) };
+            assert!(command.status().unwrap().success());
+            // SAFETY: no other thread of this program holds anything.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: as above.
+                let done = unsafe { libc::daemon(1, 1) };
+                // SAFETY: as above.
+                unsafe { libc::_exit(if done == 0 && is_same() { 0 } else { 1 }) };
+            }
+            // The daemon is the child's child, and the child leaves at once.
+            assert_eq!(code_of(pid), Ok(0));
+            assert!(is_same());
+        });
+        task.join().unwrap();
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}
+
+#[test]
+fn a_fork_that_fails_says_why() {
+    let child = in_child("a_fork_that_fails_says_why", || {
+        spawn_own(|| {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: a limit; then another user, for whom it holds.
+            let is_limited =
+                unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) == 0 && libc::setuid(65_534) == 0 };
+            // SAFETY: the child leaves at once.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            assert!(!is_limited || (pid, errno()) == (-1, libc::EAGAIN));
+        })
+        .join()
+        .unwrap();
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+}
+
+unsafe extern "C-unwind" {
+    fn pthread_exit(value: *mut c_void) -> !;
+}
+
+#[test]
+fn pthread_exit_ends_the_task_alone() {
+    let child = in_child("pthread_exit_ends_the_task_alone", || {
+        let log = Log::default();
+        for own in [true, false] {
+            let [frame, captured] = ["frame", "captured"].map(|name| OnDrop(log.clone(), name));
+            // SAFETY: nothing is shared but what `common` has.
+            let builder = unsafe { Builder::new().own_thread_locals(own) };
+            let task = builder.spawn(move || {
+                let _frame = frame;
+                let _captured = &captured;
+                yield_now();
+                // SAFETY: the frames of the stack are Rust's.
+                unsafe { pthread_exit(ptr::null_mut()) }
+            });
+            assert!(task.unwrap().join().unwrap_err().is_killed());
+            assert_eq!(log.take(), ["frame", "captured"]);
+        }
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}
+
+#[test]
+fn an_overflow_of_such_a_tasks_stack_is_reported() {
+    fn dive(n: u64) -> u64 {
+        let room = std::hint::black_box([n; 64]);
+        if n == u64::MAX { 0 } else { dive(n + 1) + room[7] }
+    }
+    let child = in_child("an_overflow_of_such_a_tasks_stack_is_reported", || {
+        let _never = spawn_own(|| dive(0)).join();
+    });
+    let Some(child) = child else { return };
+    assert!(!child.status.success());
+    assert!(stderr(&child).contains("stack overflow in task"), "{}", stderr(&child));
+}
+
+#[test]
+fn exit_destroys_the_tasks_values_and_no_others() {
+    let child = in_child("exit_destroys_the_tasks_values_and_no_others", || {
+        struct Says(&'static str);
+        impl Drop for Says {
+            fn drop(&mut self) {
+                yield_now();
+                println!("{} dropped", self.0);
+            }
+        }
+        thread_local! { static SAYS: OnceCell<Says> = const { OnceCell::new() }; }
+        let say = |who| SAYS.with(|place| assert!(place.set(Says(who)).is_ok()));
+        let _other = spawn_own(move || {
+            say("other");
+            park();
+        });
+        yield_now();
+        let _never = spawn_own(move || {
+            say("caller");
+            std::process::exit(44)
+        })
+        .join();
+    });
+    let Some(child) = child else { return };
+    assert_eq!(child.status.code(), Some(44), "{}", stderr(&child));
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(said.contains("caller dropped") && !said.contains("other dropped"), "{said}");
+}
+
+#[test]
+fn nothing_switches_in_what_is_called_at_a_fork() {
+    static CALLED: AtomicUsize = AtomicUsize::new(0);
+    static OTHERS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn yields() {
+        let before = OTHERS.load(Ordering::Relaxed);
+        yield_now();
+        assert_eq!(OTHERS.load(Ordering::Relaxed), before);
+        CALLED.fetch_add(1, Ordering::Relaxed);
+    }
+    unsafe extern "C" {
+        fn pthread_atfork(
+            before: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> c_int;
+    }
+    let child = in_child("nothing_switches_in_what_is_called_at_a_fork", || {
+        // SAFETY: functions without arguments.
+        assert_eq!(unsafe { pthread_atfork(Some(yields), Some(yields), None) }, 0);
+        let other = spawn(|| {
+            for _ in 0..9 {
+                OTHERS.fetch_add(1, Ordering::Relaxed);
+                yield_now();
+            }
+        });
+        let task = spawn_own(|| {
+            PLAIN.set(77);
+            // SAFETY: the child leaves at once.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: as above.
+                unsafe { libc::_exit(42) };
+            }
+            assert_eq!(code_of(pid), Ok(42));
+            yield_now();
+            assert_eq!(PLAIN.get(), 77);
+        });
+        task.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(CALLED.load(Ordering::Relaxed), 2);
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}
+
+#[test]
+fn without_memory_spawning_gives_the_error_and_nothing_is_lost() {
+    let child = in_child("without_memory_spawning_gives_the_error_and_nothing_is_lost", || {
+        let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+        // SAFETY: the limit is alive for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+        for _ in 0..2 {
+            let mut tasks = Vec::new();
+            let error = loop {
+                // SAFETY: nothing is shared.
+                match unsafe { Builder::new().own_thread_locals(true) }.spawn(|| {
+                    PLAIN.set(1);
+                    park();
+                }) {
+                    Ok(task) => tasks.push(task),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            // What they run asks for no memory: a kill would.
+            yield_now();
+            for task in tasks {
+                task.task().unpark();
+                task.join().unwrap();
+            }
+            assert_eq!(greenroom::testing::live_tasks(), 0);
+            assert_eq!(spawn_own(|| PLAIN.get()).join().unwrap(), 7);
+        }
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}

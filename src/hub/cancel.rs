@@ -269,6 +269,12 @@ impl Hub {
         std::panic::resume_unwind(Box::new(cancelled))
     }
 
+    /// Ends the current task from within, as a kill does.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn leave(&self) -> ! {
+        self.raise(&self.current(), Cancelled::Kill)
+    }
+
     /// Notes that the current task was told by an error what it could not be unwound with.
     #[cfg(feature = "monkey")]
     pub(crate) fn note_told(&self, cancelled: &Cancelled) {

@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 
-use super::gate::{Errno, enclosed, errno, report};
+use super::Areas;
+use super::gate::{Errno, enclosed, errno, patched, report};
 use super::symbol::interpose;
 use crate::hub::{Hub, Reason};
 use crate::io::{Direction, Source};
@@ -33,6 +34,7 @@ use crate::lock::Lock;
 use crate::offload::ThreadPool;
 use crate::promise::Promise;
 use crate::sys;
+use crate::thread_block;
 
 interpose! {
     fn wait(status: *mut c_int) -> pid_t, PROCESS => process_wait;
@@ -49,8 +51,8 @@ interpose! {
     fn waitid(which: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int, PROCESS => process_waitid;
     fn system(command: *const c_char) -> c_int, PROCESS => process_system;
     fn pclose(stream: *mut FILE) -> c_int, PROCESS => process_pclose;
-    fn fork() -> pid_t, all PROCESS => process_fork;
-    fn __fork() -> pid_t, all PROCESS => process_fork;
+    fn fork() -> pid_t, always => process_fork;
+    fn __fork() -> pid_t, always => process_fork;
 }
 
 unsafe fn process_wait(hub: &'static Hub, status: *mut c_int) -> pid_t {
@@ -272,12 +274,16 @@ unsafe fn process_pclose(hub: &'static Hub, stream: *mut FILE) -> c_int {
     elsewhere(hub, move || stream.close())
 }
 
-/// Rule 25.
+/// Rule 25. Where it is the original's, it is made on the thread's own block, whatever is patched: of all that the C library takes for
+/// threads only the caller goes on in the child, and the C library looks for it in its list of them.
 unsafe fn process_fork() -> pid_t {
-    let hub = Hub::get().filter(|hub| hub.can_switch());
+    let hub = if patched().meets(Areas::PROCESS) { Hub::get().filter(|hub| hub.can_switch()) } else { None };
     let Some(hub) = hub else {
+        // There what others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
-        return unsafe { original::fork() };
+        let fork = || thread_block::on_root(|| (unsafe { original::fork() }, errno()));
+        let (pid, number) = if thread_block::identity() == 0 { fork() } else { Hub::held(fork) };
+        return if pid < 0 { report(Err(number)) } else { pid };
     };
     // SAFETY: passed on to the caller.
     let forked = enclosed(hub, || unsafe { hub.fork() });

@@ -56,6 +56,7 @@ extern "C" fn missing() -> libc::c_long {
 /// Defines symbols of libc: `fn name(arguments) -> result, AREA => answer;` where `answer` is what is called, with the hub and the
 /// arguments, for a caller that the area is patched for. All others get the original, which is `original::name`. With
 /// `all AREA` it is called for every thread once the area is patched, and without a hub. Of an area that is several, one will do.
+/// With `always` it is called whatever is patched.
 macro_rules! interpose {
     (@answer AREA $area:ident, $answer:path, $original:path, $($argument:ident),*) => {
         match $crate::monkey::gate::hub_for($crate::monkey::Areas::$area) {
@@ -73,6 +74,10 @@ macro_rules! interpose {
             // SAFETY: as above.
             unsafe { $original($($argument),*) }
         }
+    };
+    (@which always, $answer:path, $original:path, $($argument:ident),*) => {
+        // SAFETY: passed on to the caller.
+        unsafe { $answer($($argument),*) }
     };
     (@which all $area:ident, $($rest:tt)*) => { interpose!(@answer all $area, $($rest)*) };
     (@which $area:ident, $($rest:tt)*) => { interpose!(@answer AREA $area, $($rest)*) };

@@ -4,7 +4,7 @@
 //! thread has been joined, or has ended detached.
 //!
 //! - A signal for such a thread goes to the native thread that runs it. It cannot be cancelled by `pthread_cancel` (`ENOSYS`).
-//! - `pthread_exit` in it unwinds its stack, with Rust's destructors, and C's where it was compiled for that.
+//! - `pthread_exit` in it unwinds its stack, with Rust's destructors, and C's where it was compiled for that. So it does in any task.
 //! - When its hub ends, as that of a native thread does with the thread, it is killed like any other task.
 
 use std::collections::BTreeMap;
@@ -385,7 +385,8 @@ unsafe fn thread_yield(hub: &'static Hub) -> c_int {
     unsafe { original::sched_yield() }
 }
 
-/// Ends the calling thread.
+/// Ends the calling thread; a task that is none ends as if it was killed, whatever is patched: the C library's own way off a stack that is
+/// not the thread's leads astray.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
     static ORIGINAL: Original = Original::new(c"pthread_exit");
@@ -402,6 +403,12 @@ unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
                 let _deadlock = enclosed(hub, || hub.join_for_good(task.header()));
             }
         }
+    }
+    if let Some(hub) = Hub::get()
+        && !hub.current().is_root()
+        && hub.can_switch()
+    {
+        hub.leave();
     }
     // SAFETY: the function of this name has this type.
     let original =

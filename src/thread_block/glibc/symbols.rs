@@ -6,13 +6,14 @@
 //!
 //! Each definition stands in front of the C library's, for the whole process: the original, and one test.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::{self, MaybeUninit};
 use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::layout::{Layout, layout, original};
 use super::{CURRENT, Record, errno, on_root, set_errno};
+use crate::hub::Hub;
 
 /// A function of the C library, looked up at its first use.
 struct Original {
@@ -122,7 +123,8 @@ macro_rules! on_root {
     )*};
 }
 
-// They change every thread's identity, each of the list by a signal but the caller.
+// The first change every thread's identity, each of the list by a signal but the caller; the last fork, and the child keeps nothing of
+// the list but the caller.
 on_root! {
     c"setuid" fn setuid(id: libc::uid_t);
     c"setgid" fn setgid(id: libc::gid_t);
@@ -133,7 +135,14 @@ on_root! {
     c"setresuid" fn setresuid(real: libc::uid_t, effective: libc::uid_t, saved: libc::uid_t);
     c"setresgid" fn setresgid(real: libc::gid_t, effective: libc::gid_t, saved: libc::gid_t);
     c"setgroups" fn setgroups(count: usize, groups: *const libc::gid_t);
-    c"initgroups" fn initgroups(user: *const std::ffi::c_char, group: libc::gid_t);
+    c"initgroups" fn initgroups(user: *const c_char, group: libc::gid_t);
+    c"daemon" fn daemon(no_chdir: c_int, no_close: c_int);
+    c"forkpty" fn forkpty(
+        primary: *mut c_int,
+        name: *mut c_char,
+        terminal: *const libc::termios,
+        size: *const libc::winsize
+    );
 }
 
 #[cold]
@@ -142,13 +151,17 @@ fn refuse() -> c_int {
     -1
 }
 
-/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there.
+/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there. What is called by a fork must not park.
 fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
-    let (result, code) = on_root(|| {
+    if CURRENT.get().is_null() {
+        return f();
+    }
+    let with_code = || {
         // The root's, here.
         let result = f();
         (result, errno())
-    });
+    };
+    let (result, code) = Hub::held(|| on_root(with_code));
     if result < 0 {
         set_errno(code);
     }
