@@ -504,8 +504,9 @@ fn is_harmless(name: &str) -> bool {
 /// The names in every `interpose!` of the module.
 fn interposed() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for file in fs::read_dir("src/monkey").unwrap() {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    let files = fs::read_dir("src/monkey").unwrap().map(|file| file.unwrap().path());
+    for file in files.filter(|file| file.is_file()) {
+        let text = fs::read_to_string(file).unwrap();
         let mut is_inside = false;
         for line in text.lines() {
             match line {
