@@ -12,7 +12,8 @@
 //! `system` and `pclose` wait inside the C library, so the whole call is made on a native thread: what `system` does to signals
 //! it does to the process (`SIGINT`, `SIGQUIT`) and to that thread (`SIGCHLD`). A caller that is killed gets `ECANCELED`, and the call goes on.
 //!
-//! `fork` is that of [`os`](crate::os::fork) on every thread that has a hub. `vfork`, `posix_spawn`, `popen` and `exec` are the
+//! `fork` is that of [`os`](crate::os::fork) on every thread that has a hub, and with other areas patched the original, made on the
+//! thread's own block. `vfork`, `posix_spawn`, `popen` and `exec` are the
 //! originals, for they hardly wait. So is `_Fork`, which is for signal handlers, and what forks inside the C library (`daemon`, `forkpty`):
 //! their child must not use the hub.
 
@@ -25,14 +26,15 @@ use std::time::Duration;
 
 use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 
-use super::gate::{Errno, enclosed, errno, report};
+use super::gate::{Errno, enclosed, errno, report, set_errno};
 use super::symbol::interpose;
+use super::{Areas, is_patched};
 use crate::hub::{Hub, Reason};
 use crate::io::{Direction, Source};
 use crate::lock::Lock;
 use crate::offload::ThreadPool;
 use crate::promise::Promise;
-use crate::sys;
+use crate::{sys, thread_block};
 
 interpose! {
     fn wait(status: *mut c_int) -> pid_t, PROCESS => process_wait;
@@ -49,8 +51,8 @@ interpose! {
     fn waitid(which: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int, PROCESS => process_waitid;
     fn system(command: *const c_char) -> c_int, PROCESS => process_system;
     fn pclose(stream: *mut FILE) -> c_int, PROCESS => process_pclose;
-    fn fork() -> pid_t, all PROCESS => process_fork;
-    fn __fork() -> pid_t, all PROCESS => process_fork;
+    fn fork() -> pid_t, all ANY => process_fork;
+    fn __fork() -> pid_t, all ANY => process_fork;
 }
 
 unsafe fn process_wait(hub: &'static Hub, status: *mut c_int) -> pid_t {
@@ -274,10 +276,18 @@ unsafe fn process_pclose(hub: &'static Hub, stream: *mut FILE) -> c_int {
 
 /// Rule 25.
 unsafe fn process_fork() -> pid_t {
-    let hub = Hub::get().filter(|hub| hub.can_switch());
+    let hub = Hub::get().filter(|hub| is_patched(Areas::PROCESS) && hub.can_switch());
     let Some(hub) = hub else {
-        // SAFETY: passed on to the caller.
-        return unsafe { original::fork() };
+        // The C library takes the caller's block for that of the child's only thread, which is the thread's own.
+        let (pid, number) = thread_block::on_root(|| {
+            // SAFETY: passed on to the caller.
+            let pid = unsafe { original::fork() };
+            (pid, errno())
+        });
+        if pid < 0 {
+            set_errno(number);
+        }
+        return pid;
     };
     // SAFETY: passed on to the caller.
     let forked = enclosed(hub, || unsafe { hub.fork() });
