@@ -1,5 +1,8 @@
 //! Patched waits for children, `system`, `pclose` and `fork`: rules 25 and 26 for code that knows nothing of this crate.
-
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "C's calls in a row owe the same: objects that are alive and made ready"
+)]
 #![allow(clippy::zombie_processes, reason = "they are waited for by their numbers")]
 
 mod common;
@@ -436,4 +439,41 @@ fn fork_and_exec_from_the_root_and_from_a_plain_thread() {
         other.join().unwrap();
         assert_eq!(thread::spawn(run).join().unwrap(), 6 << 8);
     });
+}
+
+#[test]
+fn c_forks_in_a_task_with_thread_locals_of_its_own_whatever_is_patched() {
+    const NAME: &str = "c_forks_in_a_task_with_thread_locals_of_its_own_whatever_is_patched";
+    let output = common::in_child(NAME, || {
+        // SAFETY: tasks share only what is Send.
+        unsafe { monkey::patch(monkey::Areas::SYNC) };
+        let forks = spawn(move || {
+            let pid = fork();
+            if pid == 0 {
+                // Threads are numbered by the system in a child as anywhere: what the C library keeps of its own is the child's.
+                let value = thread::spawn(|| 7).join().unwrap();
+                // SAFETY: a mutex of this frame's, which checks for errors by the thread's number.
+                let held = unsafe {
+                    let mut attributes = std::mem::zeroed();
+                    libc::pthread_mutexattr_init(&raw mut attributes);
+                    libc::pthread_mutexattr_settype(&raw mut attributes, libc::PTHREAD_MUTEX_ERRORCHECK);
+                    let mut mutex = std::mem::zeroed();
+                    libc::pthread_mutex_init(&raw mut mutex, &raw const attributes);
+                    libc::pthread_mutex_lock(&raw mut mutex);
+                    libc::pthread_mutex_lock(&raw mut mutex)
+                };
+                // SAFETY: sends nothing.
+                let raised = unsafe { libc::raise(0) };
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(if (value, held, raised) == (7, libc::EDEADLK, 0) { 5 } else { 6 }) };
+            }
+            waitpid(pid, 0).unwrap().1
+        });
+        assert_eq!(forks.join().unwrap(), 5 << 8);
+        // The parent is as it was.
+        assert_eq!(thread::spawn(|| 8).join().unwrap(), 8);
+    });
+    if let Some(output) = output {
+        assert!(output.status.success(), "{output:?}");
+    }
 }

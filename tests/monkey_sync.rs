@@ -16,6 +16,8 @@ mod futex;
 mod mixes;
 #[path = "monkey_sync/pthread.rs"]
 mod pthread;
+#[path = "monkey_sync/rwlocks.rs"]
+mod rwlocks;
 #[path = "monkey_sync/standard.rs"]
 mod standard;
 

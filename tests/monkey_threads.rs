@@ -1,5 +1,8 @@
 //! Rule 30: threads that are tasks, of programs that know nothing of it.
 
+#[path = "common/mod.rs"]
+mod common;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -214,5 +217,100 @@ fn a_detached_thread_goes_on_and_c_can_leave_by_exit() {
         let (sender, receiver) = mpsc::channel();
         drop(thread::spawn(move || sender.send(Rc::strong_count(&Rc::new(()))).unwrap()));
         assert_eq!(receiver.recv().unwrap(), 1);
+    });
+}
+
+/// Runs the test in a process of its own, whose exit has to be `code`; gives its standard error.
+fn in_process(test: &str, code: i32, body: impl FnOnce()) -> Option<String> {
+    let output = common::in_child(test, body)?;
+    let errors = common::stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    Some(errors)
+}
+
+#[test]
+fn an_overflow_of_a_threads_stack_is_told() {
+    let output = common::in_child("an_overflow_of_a_threads_stack_is_told", || {
+        #[inline(never)]
+        fn fall(depth: usize) -> usize {
+            let bytes = std::hint::black_box([depth as u8; 512]);
+            if depth == usize::MAX {
+                0
+            } else {
+                std::hint::black_box(fall(depth + 1)) + usize::from(bytes[depth % 512])
+            }
+        }
+        patched(|| {
+            let falls = thread::Builder::new().name("falls".into()).stack_size(64 * 1024);
+            falls.spawn(|| fall(0)).unwrap().join().unwrap();
+        });
+    });
+    if let Some(output) = output {
+        let errors = common::stderr(&output);
+        assert!(!output.status.success() && errors.contains("falls") && errors.contains("overflow"), "{errors}");
+    }
+}
+
+#[test]
+fn a_name_is_the_threads_own_and_cancellation_is_refused() {
+    patched(|| {
+        let (go, may_go) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            // SAFETY: no precondition.
+            tell.send(unsafe { libc::pthread_self() }).unwrap();
+            may_go.recv().unwrap();
+        });
+        let id = told.recv().unwrap();
+        let mut name = [0_i8; 16];
+        // SAFETY: a thread that is not joined yet; strings, and room for one.
+        unsafe {
+            assert_eq!(libc::pthread_setname_np(id, c"renamed".as_ptr()), 0);
+            assert_eq!(libc::pthread_setname_np(id, c"a name that is too long".as_ptr()), libc::ERANGE);
+            assert_eq!(libc::pthread_getname_np(id, name.as_mut_ptr().cast(), 16), 0);
+            assert_eq!(libc::pthread_cancel(id), libc::ENOSYS);
+        }
+        assert_eq!(&name[..8], b"renamed\0".map(|byte| byte as i8));
+        go.send(()).unwrap();
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_thread_with_a_hub_that_leaves_by_exit_lets_the_threads_of_threads_end() {
+    unsafe extern "C-unwind" {
+        fn pthread_exit(value: *mut libc::c_void) -> !;
+    }
+    extern "C" fn begin() {
+        greenroom::spawn(|| ()).join().unwrap();
+        // SAFETY: threads share only what is Send.
+        unsafe { monkey::patch(Areas::THREAD | Areas::ALL) };
+        thread::spawn(|| {
+            thread::sleep(Duration::from_millis(5));
+            drop(thread::spawn(|| {
+                thread::sleep(Duration::from_millis(5));
+                std::process::exit(3);
+            }));
+        });
+    }
+    extern "C-unwind" fn run(_argument: *mut libc::c_void) -> *mut libc::c_void {
+        begin();
+        // SAFETY: nothing on this stack has to be dropped.
+        unsafe { pthread_exit(std::ptr::null_mut()) };
+    }
+    in_process("a_thread_with_a_hub_that_leaves_by_exit_lets_the_threads_of_threads_end", 3, || {
+        // SAFETY: C's type for the same: it does not unwind out of what calls it.
+        let run = unsafe {
+            std::mem::transmute::<
+                extern "C-unwind" fn(*mut libc::c_void) -> *mut libc::c_void,
+                extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+            >(run)
+        };
+        let mut id = 0;
+        // SAFETY: a thread that is joined once.
+        unsafe {
+            assert_eq!(libc::pthread_create(&raw mut id, std::ptr::null(), run, std::ptr::null_mut()), 0);
+            assert_eq!(libc::pthread_join(id, std::ptr::null_mut()), 0);
+        }
     });
 }

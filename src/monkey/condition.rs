@@ -75,15 +75,21 @@ unsafe fn condition_clockwait(
 }
 
 unsafe fn condition_signal(condition: *mut pthread_cond_t) -> c_int {
-    parking::wake(key_of(condition), ANY, 1);
+    let key = key_of(condition);
     // SAFETY: passed on to the caller.
-    unsafe { original::pthread_cond_signal(condition) }
+    let done = unsafe { original::pthread_cond_signal(condition) };
+    // Last: who is woken here may be the one who frees it.
+    parking::wake(key, ANY, 1);
+    done
 }
 
 unsafe fn condition_broadcast(condition: *mut pthread_cond_t) -> c_int {
-    parking::wake(key_of(condition), ANY, usize::MAX);
+    let key = key_of(condition);
     // SAFETY: passed on to the caller.
-    unsafe { original::pthread_cond_broadcast(condition) }
+    let done = unsafe { original::pthread_cond_broadcast(condition) };
+    // Last: who is woken here may be the one who frees it.
+    parking::wake(key, ANY, usize::MAX);
+    done
 }
 
 fn key_of(condition: *mut pthread_cond_t) -> Key {

@@ -152,10 +152,15 @@ pub(super) fn insist(
     }
     let Some(until) = until() else { return native() };
     let mut pause = SHORTEST;
+    let mut is_woken = false;
     loop {
         let mut result = attempt();
         if result != libc::EBUSY {
             return result;
+        }
+        if is_woken && key.kind == Kind::Write {
+            // In vain: it may be a reader who was quicker, and the others who want to read were left for the caller's sake.
+            parking::wake(Key { kind: Kind::Read, ..key }, ANY, usize::MAX);
         }
         let soon = apart.then(|| Until::after(pause)).filter(|soon| until.is_none_or(|until| soon.is_before(until)));
         pause = (pause * 2).min(LONGEST);
@@ -172,7 +177,7 @@ pub(super) fn insist(
                     other => other,
                 };
             }
-            End::Elapsed | End::Woken => {}
+            End::Elapsed | End::Woken => is_woken = ended == End::Woken,
         }
     }
 }
@@ -221,7 +226,7 @@ const GREATEST_THREAD: c_int = 1 << 22;
 
 /// What the C library takes for the caller's number in the kernel: what it writes into a mutex. A task with thread-locals of its
 /// own has another one than the kernel says.
-fn owner_number() -> c_int {
+pub(super) fn owner_number() -> c_int {
     let mut own = libc::PTHREAD_MUTEX_INITIALIZER;
     let own = &raw mut own;
     // SAFETY: a mutex that nobody else knows.

@@ -308,8 +308,7 @@ pub(super) fn wake(key: Key, bits: u32, count: usize) -> usize {
     wake_those(key.address, count, |node| node.key == key && node.bits & bits != 0)
 }
 
-/// Wakes who is first of those who wait for a read-write lock: one who wants to write, or all those who want to read before the
-/// first such.
+/// Wakes who is first of those who wait for a read-write lock, if that is one who wants to write, else all those who want to read.
 #[inline]
 pub(super) fn wake_some(address: usize) -> usize {
     if !is_awaited(address) {
@@ -320,17 +319,12 @@ pub(super) fn wake_some(address: usize) -> usize {
         if node.key.address != address || !matches!(node.key.kind, Kind::Read | Kind::Write) {
             return false;
         }
-        match (first.get(), node.key.kind) {
-            (None, kind) => {
-                first.set(Some(kind));
+        match first.get() {
+            None => {
+                first.set(Some(node.key.kind));
                 true
             }
-            (Some(Kind::Read), Kind::Read) => true,
-            (Some(Kind::Read), kind) => {
-                first.set(Some(kind));
-                false
-            }
-            _ => false,
+            Some(first) => first == Kind::Read && node.key.kind == Kind::Read,
         }
     })
 }

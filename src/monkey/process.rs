@@ -12,7 +12,8 @@
 //! `system` and `pclose` wait inside the C library, so the whole call is made on a native thread: what `system` does to signals
 //! it does to the process (`SIGINT`, `SIGQUIT`) and to that thread (`SIGCHLD`). A caller that is killed gets `ECANCELED`, and the call goes on.
 //!
-//! `fork` is that of [`os`](crate::os::fork) on every thread that has a hub. `vfork`, `posix_spawn`, `popen` and `exec` are the
+//! `fork` is that of [`os`](crate::os::fork) on every thread that has a hub, and with other areas patched the original, made on the
+//! thread's own block. `vfork`, `posix_spawn`, `popen` and `exec` are the
 //! originals, for they hardly wait. So is `_Fork`, which is for signal handlers, and what forks inside the C library (`daemon`, `forkpty`):
 //! their child must not use the hub.
 

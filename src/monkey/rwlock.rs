@@ -1,14 +1,17 @@
 //! Read-write locks of the C library: as its mutexes.
 //!
-//! Who gives one back wakes the first in line if that wants to write, else all who want to read ahead of the first writer. Who gives up
-//! waiting may have been in others' way and does the same.
+//! Who gives one back wakes the first in line if that wants to write, else all who want to read: nobody who wants to read is left behind
+//! while others do, for they may wait for each other. Who gives up waiting may have been in others' way and does the same.
+
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_int, clockid_t, pthread_rwlock_t, timespec};
 
-use super::mutex::{insist, until};
+use super::mutex::{insist, owner_number, until};
 use super::parking::{self, Key, Kind, Until};
 use super::symbol::interpose;
 use crate::hub::Hub;
+use crate::thread_block;
 
 interpose! {
     fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t) -> c_int, SYNC => rwlock_rdlock;
@@ -107,6 +110,9 @@ fn read(
         libc::EBUSY => {}
         other => return other,
     }
+    if has_own(lock) {
+        return native();
+    }
     insist(hub, Key { address: lock.addr(), kind: Kind::Read }, is_shared(lock), until, attempt, native)
 }
 
@@ -122,6 +128,7 @@ fn write(
             // SAFETY: passed on to the caller of the symbol.
             let attempt = || unsafe { original::pthread_rwlock_trywrlock(lock) };
             match attempt() {
+                libc::EBUSY if has_own(lock) => native(),
                 libc::EBUSY => {
                     let key = Key { address: lock.addr(), kind: Kind::Write };
                     insist(hub, key, is_shared(lock), until, attempt, native)
@@ -136,8 +143,20 @@ fn write(
     result
 }
 
-/// The word of glibc's lock, fixed by its static initializers, that says whether processes share it.
+/// The words of glibc's lock, fixed by its static initializers, that say who writes, by his number in the kernel, and whether processes
+/// share it.
+const WRITER: usize = 6;
 const SHARED: usize = 7;
+
+/// Whether it is the caller who writes: then the original says so. Tasks that share thread-locals have one number, which tells nothing.
+fn has_own(lock: *mut pthread_rwlock_t) -> bool {
+    if thread_block::identity() == 0 {
+        return false;
+    }
+    // SAFETY: the lock is the caller's and has so many words; other threads may write this one.
+    let writer = unsafe { AtomicI32::from_ptr(lock.cast::<c_int>().wrapping_add(WRITER)) };
+    writer.load(Ordering::Relaxed) == owner_number()
+}
 
 fn is_shared(lock: *mut pthread_rwlock_t) -> bool {
     // SAFETY: the lock is the caller's and has so many words; this one does not change.

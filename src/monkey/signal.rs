@@ -34,7 +34,7 @@ interpose! {
 
 impl Areas {
     /// Whatever is patched, handlers may call it.
-    const ANY: Areas = Areas(u32::MAX);
+    pub(super) const ANY: Areas = Areas(u32::MAX);
 }
 
 /// What is kept for each signal.

@@ -398,9 +398,12 @@ unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) -> ! {
         if let Some(hub) = Hub::get()
             && hub.current().is_root()
         {
-            // The others go on until they end.
-            for task in hub.tasks() {
-                let _deadlock = enclosed(hub, || hub.join_for_good(task.header()));
+            // The others go on until they end, and so do those that they make.
+            while let Some(task) = hub.tasks().into_iter().find(|task| !task.header().has_ended()) {
+                if enclosed(hub, || hub.join_for_good(task.header())).is_err() {
+                    // A deadlock, and reported.
+                    break;
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ unsafe extern "C" {
 }
 
 /// An object of the C library's.
-struct Shared<T>(UnsafeCell<T>);
+pub(crate) struct Shared<T>(UnsafeCell<T>);
 
 // SAFETY: they are made for that.
 unsafe impl<T> Sync for Shared<T> {}
@@ -35,11 +35,11 @@ unsafe impl<T> Sync for Shared<T> {}
 unsafe impl<T> Send for Shared<T> {}
 
 impl<T> Shared<T> {
-    fn new(value: T) -> Shared<T> {
+    pub(crate) fn new(value: T) -> Shared<T> {
         Shared(UnsafeCell::new(value))
     }
 
-    fn at(&self) -> *mut T {
+    pub(crate) fn at(&self) -> *mut T {
         self.0.get()
     }
 }
