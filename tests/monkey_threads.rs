@@ -1,4 +1,8 @@
 //! Rule 30: threads that are tasks, of programs that know nothing of it.
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "C's calls in a row owe the same: a thread that is not joined yet"
+)]
 
 #[path = "common/mod.rs"]
 mod common;
