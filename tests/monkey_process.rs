@@ -452,16 +452,11 @@ fn c_forks_in_a_task_with_thread_locals_of_its_own_whatever_is_patched() {
             if pid == 0 {
                 // Threads are numbered by the system in a child as anywhere: what the C library keeps of its own is the child's.
                 let value = thread::spawn(|| 7).join().unwrap();
-                // SAFETY: a mutex of this frame's, which checks for errors by the thread's number.
-                let held = unsafe {
-                    let mut attributes = std::mem::zeroed();
-                    libc::pthread_mutexattr_init(&raw mut attributes);
-                    libc::pthread_mutexattr_settype(&raw mut attributes, libc::PTHREAD_MUTEX_ERRORCHECK);
-                    let mut mutex = std::mem::zeroed();
-                    libc::pthread_mutex_init(&raw mut mutex, &raw const attributes);
-                    libc::pthread_mutex_lock(&raw mut mutex);
-                    libc::pthread_mutex_lock(&raw mut mutex)
-                };
+                let mut mutex = libc::PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+                // It tells its owner by the thread's number.
+                // SAFETY: of this frame's, whatever comes of it.
+                let mut lock = || unsafe { libc::pthread_mutex_lock(&raw mut mutex) };
+                let held = (lock(), lock()).1;
                 // SAFETY: sends nothing.
                 let raised = unsafe { libc::raise(0) };
                 // SAFETY: ends the process.

@@ -266,15 +266,15 @@ fn a_name_is_the_threads_own_and_cancellation_is_refused() {
             may_go.recv().unwrap();
         });
         let id = told.recv().unwrap();
-        let mut name = [0_i8; 16];
-        // SAFETY: a thread that is not joined yet; strings, and room for one.
-        unsafe {
-            assert_eq!(libc::pthread_setname_np(id, c"renamed".as_ptr()), 0);
-            assert_eq!(libc::pthread_setname_np(id, c"a name that is too long".as_ptr()), libc::ERANGE);
-            assert_eq!(libc::pthread_getname_np(id, name.as_mut_ptr().cast(), 16), 0);
-            assert_eq!(libc::pthread_cancel(id), libc::ENOSYS);
-        }
-        assert_eq!(&name[..8], b"renamed\0".map(|byte| byte as i8));
+        // SAFETY: a thread that is not joined yet, and a string.
+        let set_name = |name: &std::ffi::CStr| unsafe { libc::pthread_setname_np(id, name.as_ptr()) };
+        assert_eq!((set_name(c"renamed"), set_name(c"a name that is too long")), (0, libc::ERANGE));
+        let mut name = [0_u8; 16];
+        // SAFETY: as above, and so much room.
+        assert_eq!(unsafe { libc::pthread_getname_np(id, name.as_mut_ptr().cast(), name.len()) }, 0);
+        assert_eq!(&name[..8], b"renamed\0");
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::pthread_cancel(id) }, libc::ENOSYS);
         go.send(()).unwrap();
         thread.join().unwrap();
     });
@@ -312,9 +312,9 @@ fn a_thread_with_a_hub_that_leaves_by_exit_lets_the_threads_of_threads_end() {
         };
         let mut id = 0;
         // SAFETY: a thread that is joined once.
-        unsafe {
-            assert_eq!(libc::pthread_create(&raw mut id, std::ptr::null(), run, std::ptr::null_mut()), 0);
-            assert_eq!(libc::pthread_join(id, std::ptr::null_mut()), 0);
-        }
+        let made = unsafe { libc::pthread_create(&raw mut id, std::ptr::null(), run, std::ptr::null_mut()) };
+        // SAFETY: as above.
+        let joined = unsafe { libc::pthread_join(id, std::ptr::null_mut()) };
+        assert_eq!((made, joined), (0, 0));
     });
 }
