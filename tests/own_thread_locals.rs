@@ -1281,6 +1281,27 @@ fn pthread_exit_ends_the_task_alone() {
 }
 
 #[test]
+fn such_a_task_cannot_be_cancelled_by_pthread_cancel() {
+    unsafe extern "C" {
+        fn pthread_cancel(thread: libc::pthread_t) -> c_int;
+    }
+    let child = in_child("such_a_task_cannot_be_cancelled_by_pthread_cancel", || {
+        let task = spawn_own(|| {
+            // SAFETY: the caller, who is alive.
+            let cancelled = unsafe { pthread_cancel(libc::pthread_self()) };
+            // SAFETY: no precondition. Cancelled threads end here.
+            unsafe { libc::usleep(1) };
+            cancelled
+        });
+        assert_eq!(task.join().unwrap(), libc::ENOSYS);
+        println!("done");
+    });
+    let Some(child) = child else { return };
+    assert!(child.status.success(), "{}", stderr(&child));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
+}
+
+#[test]
 fn an_overflow_of_such_a_tasks_stack_is_reported() {
     fn dive(n: u64) -> u64 {
         let room = std::hint::black_box([n; 64]);
@@ -1364,41 +1385,6 @@ fn nothing_switches_in_what_is_called_at_a_fork() {
         task.join().unwrap();
         other.join().unwrap();
         assert_eq!(CALLED.load(Ordering::Relaxed), 2);
-        println!("done");
-    });
-    let Some(child) = child else { return };
-    assert!(child.status.success(), "{}", stderr(&child));
-    assert!(String::from_utf8_lossy(&child.stdout).contains("done"));
-}
-
-#[test]
-fn without_memory_spawning_gives_the_error_and_nothing_is_lost() {
-    let child = in_child("without_memory_spawning_gives_the_error_and_nothing_is_lost", || {
-        let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
-        // SAFETY: the limit is alive for the call.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
-        for _ in 0..2 {
-            let mut tasks = Vec::new();
-            let error = loop {
-                // SAFETY: nothing is shared.
-                match unsafe { Builder::new().own_thread_locals(true) }.spawn(|| {
-                    PLAIN.set(1);
-                    park();
-                }) {
-                    Ok(task) => tasks.push(task),
-                    Err(error) => break error,
-                }
-            };
-            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
-            // What they run asks for no memory: a kill would.
-            yield_now();
-            for task in tasks {
-                task.task().unpark();
-                task.join().unwrap();
-            }
-            assert_eq!(greenroom::testing::live_tasks(), 0);
-            assert_eq!(spawn_own(|| PLAIN.get()).join().unwrap(), 7);
-        }
         println!("done");
     });
     let Some(child) = child else { return };

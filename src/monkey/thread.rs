@@ -25,7 +25,7 @@ use crate::hub::{Hub, Reason};
 use crate::lock::{Lock, is_steady, steady};
 use crate::promise::Promise;
 use crate::task::Builder;
-use crate::thread_block::Block;
+use crate::thread_block::{Block, identity};
 use crate::{offload, sys};
 
 unsafe extern "C" {
@@ -44,7 +44,7 @@ interpose! {
     ) -> c_int, all THREAD => thread_create;
     fn pthread_detach(thread: pthread_t) -> c_int, all THREAD => thread_detach;
     fn pthread_kill(thread: pthread_t, signal: c_int) -> c_int, all THREAD => thread_kill;
-    fn pthread_cancel(thread: pthread_t) -> c_int, all THREAD => thread_cancel;
+    fn pthread_cancel(thread: pthread_t) -> c_int, always => thread_cancel;
     fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int, all THREAD => thread_setname;
     fn pthread_getname_np(thread: pthread_t, name: *mut c_char, size: size_t) -> c_int, all THREAD => thread_getname;
     fn sched_yield() -> c_int, SYNC => thread_yield;
@@ -321,12 +321,15 @@ unsafe fn thread_kill(thread: pthread_t, signal: c_int) -> c_int {
     if sent == 0 { 0 } else { number }
 }
 
+/// Whatever is patched, for a task that asks it of itself: the C library's own way off its stack leads astray.
 unsafe fn thread_cancel(thread: pthread_t) -> c_int {
-    match Thread::named(thread) {
-        Some(_) => libc::ENOSYS,
-        // SAFETY: passed on to the caller.
-        None => unsafe { original::pthread_cancel(thread) },
+    // SAFETY: no precondition.
+    let is_task = || identity() != 0 && unsafe { libc::pthread_self() } == thread;
+    if is_task() || Thread::named(thread).is_some() {
+        return libc::ENOSYS;
     }
+    // SAFETY: passed on to the caller.
+    unsafe { original::pthread_cancel(thread) }
 }
 
 unsafe fn thread_setname(thread: pthread_t, name: *const c_char) -> c_int {
