@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::layout::{Layout, layout, original};
 use super::{CURRENT, Record, errno, on_root, set_errno};
-use crate::hub::Hub;
 
 /// A function of the C library, looked up at its first use.
 struct Original {
@@ -161,7 +160,7 @@ fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
         let result = f();
         (result, errno())
     };
-    let (result, code) = Hub::held(|| on_root(with_code));
+    let (result, code) = on_root(with_code);
     if result < 0 {
         set_errno(code);
     }
