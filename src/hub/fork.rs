@@ -32,6 +32,8 @@ impl Hub {
         let table = reactor::hold_table();
         let _blocks = thread_block::hold();
         let mut link = self.shared.hold_link();
+        #[cfg(feature = "monkey")]
+        let copying = crate::monkey::begin_copy();
         // What others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
         let pid = self.hold(|| unsafe { sys::fork() })?;
@@ -40,6 +42,8 @@ impl Hub {
         }
 
         table.forget_pollers();
+        #[cfg(feature = "monkey")]
+        copying.is_child();
         expect_abandoned();
         self.abandon_others();
         self.reactor.renew(reactor);

@@ -11,7 +11,7 @@
 //! - **D2** What is kept is looked at only if its age is the number's. Flags and time-outs belong to the open file, which several
 //!   numbers may share: a change anywhere raises one count for all, and each looks again when it next matters.
 //! - **D3** What a child does between fork and exec to numbers that its parent knows changes nothing here: it shares the parent's
-//!   pollers, and after vfork its memory.
+//!   pollers, and after vfork its memory. A child that goes on with the hub is another owner, with pollers of its own.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -23,8 +23,8 @@ use libc::{c_int, size_t, ssize_t};
 
 use super::gate::errno;
 use crate::hub::Hub;
-use crate::io::{Direction, Left, SharedMode, Source, View};
-use crate::lock::Lock;
+use crate::io::{Direction, Left, SharedMode, Source, Underneath, View};
+use crate::lock::{Guard, Lock};
 use crate::reactor;
 use crate::sys;
 
@@ -114,7 +114,9 @@ pub(super) fn look_up(hub: &'static Hub, fd: c_int) -> Option<Rc<Known>> {
 
 #[inline]
 fn table_of(hub: &'static Hub) -> &'static Table {
-    let table = hub.foreign().get_or_init(|| Box::new(Table::default()));
+    // Held, for the allocator may call what is patched, and come here.
+    let table =
+        hub.foreign().get().unwrap_or_else(|| hub.bare(|| hub.foreign().get_or_init(|| Box::new(Table::default()))));
     debug_assert!(table.is::<Table>());
     // SAFETY: nobody else keeps anything there.
     unsafe { &*ptr::from_ref(&**table).cast::<Table>() }
@@ -232,6 +234,26 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// The modes of those whose `O_NONBLOCK` is ours, by number.
 static KEPT: Lock<Vec<(RawFd, SharedMode)>> = Lock::new(Vec::new());
+
+/// A fork by the hub, which nothing here is halfway through.
+pub(crate) struct Copying {
+    _kept: Guard<'static, Vec<(RawFd, SharedMode)>>,
+    _underneath: Underneath,
+}
+
+impl Copying {
+    pub(super) fn begin() -> Copying {
+        let kept = KEPT.lock();
+        // Two processes have the open files from then on: the flag stays for the other, whichever lets go first.
+        kept.iter().for_each(|(_, mode)| std::mem::forget(mode.duplicate()));
+        Copying { _kept: kept, _underneath: Underneath::hold() }
+    }
+
+    /// What the parent's tasks knew, those of the child know.
+    pub(crate) fn is_child(self) {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
+    }
+}
 
 /// To be called before `fd` is closed or replaced, by whatever thread, and for one that was just made (D1).
 #[inline]
