@@ -24,7 +24,7 @@ use libc::{c_int, size_t, ssize_t};
 use super::gate::errno;
 use crate::hub::Hub;
 use crate::io::{Direction, Left, SharedMode, Source, Underneath, View};
-use crate::lock::{Guard, Lock};
+use crate::lock::Lock;
 use crate::reactor;
 use crate::sys;
 
@@ -235,22 +235,13 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 /// The modes of those whose `O_NONBLOCK` is ours, by number.
 static KEPT: Lock<Vec<(RawFd, SharedMode)>> = Lock::new(Vec::new());
 
-/// A fork by the hub, which nothing here is halfway through.
-pub(crate) struct Copying {
-    _kept: Guard<'static, Vec<(RawFd, SharedMode)>>,
-    _underneath: Underneath,
-}
-
-impl Copying {
-    pub(super) fn begin() -> Copying {
-        let kept = KEPT.lock();
-        // Two processes have the open files from then on: the flag stays for the other, whichever lets go first.
-        kept.iter().for_each(|(_, mode)| std::mem::forget(mode.duplicate()));
-        Copying { _kept: kept, _underneath: Underneath::hold() }
-    }
-
-    /// What the parent's tasks knew, those of the child know.
-    pub(crate) fn is_child(self) {
+/// Forks, when nothing here is halfway through a change. What the parent's tasks knew, those of the child know.
+fn copy(fork: &mut dyn FnMut() -> bool) {
+    let kept = KEPT.lock();
+    let _underneath = Underneath::hold();
+    // Two processes have the open files from then on: the flag stays for the other, whichever lets go first.
+    kept.iter().for_each(|(_, mode)| std::mem::forget(mode.duplicate()));
+    if fork() {
         OWNER.store(std::process::id(), Ordering::Relaxed);
     }
 }
@@ -311,6 +302,7 @@ pub(super) fn watch_copies() {
     }
     // SAFETY: functions that do nothing but add, for the whole life of the process. Without memory for them, none is called.
     unsafe { libc::pthread_atfork(None, Some(note_copy), Some(note_copy)) };
+    let _first = crate::hub::AROUND.set(copy);
 }
 
 fn made_now() -> u64 {

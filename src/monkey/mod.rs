@@ -289,11 +289,6 @@ pub fn is_patched(areas: Areas) -> bool {
     gate::patched().contains(areas)
 }
 
-/// To be called before the hub forks, and kept until then.
-pub(crate) fn begin_copy() -> descriptor::Copying {
-    descriptor::Copying::begin()
-}
-
 /// Runs `f` on a native thread; nothing cancels the wait for it.
 fn natively<R: Send + 'static>(hub: &'static Hub, f: impl FnOnce() -> R + Send + 'static) -> R {
     let done = gate::enclosed(hub, || hub.uncancelled(|| crate::io::waits().apply(f)));
