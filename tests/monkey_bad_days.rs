@@ -148,7 +148,7 @@ fn calls_from_destructors_of_thread_locals() {
         let ended = ended.clone();
         move || {
             EARLY.set(Some(AtEnd(ended.clone())));
-            let forever = spawn(|| thread::sleep(EVER));
+            let _forever = mem::ManuallyDrop::new(spawn(|| thread::sleep(EVER)));
             let in_a_task = spawn({
                 let ended = ended.clone();
                 // Its own, or the thread's, which goes now.
@@ -156,7 +156,6 @@ fn calls_from_destructors_of_thread_locals() {
             });
             in_a_task.join().unwrap();
             LATE.set(Some(AtEnd(ended)));
-            mem::forget(forever);
         }
     });
     soon(|| thread.join().unwrap());
@@ -353,6 +352,7 @@ fn a_listener_of_two_processes_is_waited_for_in_both() {
 // ---- Standard output.
 
 #[test]
+#[expect(clippy::print_stdout, reason = "it is what is tested")]
 fn a_thousand_tasks_print_into_a_full_pipe() {
     const NAME: &str = "a_thousand_tasks_print_into_a_full_pipe";
     const LINES: usize = 20;

@@ -14,6 +14,7 @@
 //!   pollers, and after vfork its memory. A child that goes on with the hub is another owner, with pollers of its own.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
@@ -240,7 +241,9 @@ fn copy(fork: &mut dyn FnMut() -> bool) {
     let kept = KEPT.lock();
     let _underneath = Underneath::hold();
     // Two processes have the open files from then on: the flag stays for the other, whichever lets go first.
-    kept.iter().for_each(|(_, mode)| std::mem::forget(mode.duplicate()));
+    for (_, mode) in kept.iter() {
+        let _never_left = ManuallyDrop::new(mode.duplicate());
+    }
     if fork() {
         OWNER.store(std::process::id(), Ordering::Relaxed);
     }
