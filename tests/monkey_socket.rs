@@ -219,6 +219,55 @@ fn waitall_waits_for_all_and_counts_what_came_before_the_end() {
 }
 
 #[test]
+fn a_look_at_all_waits_for_all() {
+    const LOOK: i32 = libc::MSG_PEEK | libc::MSG_WAITALL;
+    fn case() -> Vec<(Gave, [u8; 6])> {
+        let (one, mut other) = tcp_pair();
+        let writer = spawn_or_thread(move || {
+            for part in [b"ab", b"cd", b"ef", b"gh", b"ij"] {
+                other.write_all(part).unwrap();
+                thread::sleep(10 * MS);
+            }
+        });
+        let mut all = Vec::new();
+        let mut look = |flags, length: usize| {
+            let mut buffer = [0; 6];
+            all.push((recv(one.as_raw_fd(), &mut buffer[..length], flags), buffer));
+        };
+        look(LOOK, 6);
+        look(libc::MSG_WAITALL | libc::MSG_TRUNC, 5);
+        look(LOOK, 5);
+        look(0, 5);
+        writer();
+        // The end comes first.
+        look(LOOK, 6);
+        one.set_read_timeout(Some(20 * MS)).unwrap();
+        let (one, mut other) = tcp_pair();
+        one.set_read_timeout(Some(20 * MS)).unwrap();
+        other.write_all(b"abc").unwrap();
+        let mut buffer = [0; 6];
+        all.push((recv(one.as_raw_fd(), &mut buffer, LOOK), buffer));
+        all.push((recv(one.as_raw_fd(), &mut buffer, libc::MSG_WAITALL), buffer));
+        all
+    }
+    let all = same(case);
+    assert_eq!(all[0], (Gave(6, 0), *b"abcdef"));
+    assert_eq!(all[2].0, Gave(5, 0));
+    assert_eq!(all[5], (Gave(3, 0), *b"abc\0\0\0"));
+}
+
+/// Runs beside the caller: in a task, if he is one. Gives what waits for it.
+fn spawn_or_thread(body: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce()> {
+    if greenroom::testing::live_tasks() > 0 {
+        let task = spawn(body);
+        Box::new(move || task.join().unwrap())
+    } else {
+        let thread = thread::spawn(body);
+        Box::new(move || thread.join().unwrap())
+    }
+}
+
+#[test]
 fn a_blocking_send_is_whole() {
     patched(|| {
         let (one, mut other) = tcp_pair();

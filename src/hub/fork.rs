@@ -34,7 +34,7 @@ impl Hub {
         let mut link = self.shared.hold_link();
         // What others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
-        let pid = self.hold(|| unsafe { sys::fork() })?;
+        let pid = around(|| self.hold(|| unsafe { sys::fork() }))?;
         if pid != 0 {
             return Ok(Some(pid));
         }
@@ -104,6 +104,24 @@ impl Hub {
             extra.watchers.push((extra.last_watcher, Box::new(exit)));
         });
     }
+}
+
+/// What is to be done around the call that forks, which says whether this is the child: by whom keeps more of the process than
+/// the hub does.
+#[cfg(feature = "monkey")]
+pub(crate) static AROUND: std::sync::OnceLock<fn(&mut dyn FnMut() -> bool)> = std::sync::OnceLock::new();
+
+fn around(fork: impl FnOnce() -> io::Result<i32>) -> io::Result<i32> {
+    #[cfg(feature = "monkey")]
+    if let Some(around) = AROUND.get() {
+        let (mut fork, mut forked) = (Some(fork), None);
+        around(&mut || {
+            forked = fork.take().map(|fork| fork());
+            matches!(forked, Some(Ok(0)))
+        });
+        return forked.unwrap_or_else(|| Err(io::ErrorKind::Other.into()));
+    }
+    fork()
 }
 
 /// There may be tasks that wait and never run again: this process is a forked child, or a thread has ended that could not end

@@ -54,6 +54,8 @@ mod sleeper;
 pub(crate) use cancel::{Cancelled, Frame, enter_boundary, leave_boundary};
 use cell::Blocks;
 pub(crate) use cell::{AnyTask, TaskRc};
+#[cfg(feature = "monkey")]
+pub(crate) use fork::AROUND;
 pub(crate) use header::{Header, Reason, State, TaskRef};
 pub(crate) use life::{call_out, quietly};
 pub(crate) use shared::{Message, Remote, RemoteTask, Shared};

@@ -28,5 +28,5 @@ pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use source::Pollable;
 pub(crate) use source::{Awaitable, Awaited, Direction, Left, Source, charge, wait_any};
 #[cfg(feature = "monkey")]
-pub(crate) use source::{SharedMode, View};
+pub(crate) use source::{SharedMode, Underneath, View};
 pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

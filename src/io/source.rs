@@ -242,6 +242,17 @@ impl SharedMode {
     }
 }
 
+/// The list of the files whose `O_NONBLOCK` is ours, held while the process forks.
+#[cfg(feature = "monkey")]
+pub(crate) struct Underneath(#[expect(dead_code, reason = "held")] Guard<'static, Vec<(sys::FileId, Weak<Mode>)>>);
+
+#[cfg(feature = "monkey")]
+impl Underneath {
+    pub(crate) fn hold() -> Underneath {
+        Underneath(underneath())
+    }
+}
+
 /// The user's view of a mode whose `O_NONBLOCK` is ours.
 #[cfg(feature = "monkey")]
 #[derive(Debug)]
@@ -512,6 +523,17 @@ impl<S: AsFd> Source<S> {
         if let Some(hub) = Hub::get()
             && let Some(entry) = self.entry(hub)
         {
+            entry.side(direction).pass_on(hub);
+        }
+    }
+
+    /// A call in this direction may succeed, whatever was waited for.
+    #[cfg(feature = "monkey")]
+    pub(crate) fn note_ready(&self, direction: Direction) {
+        if let Some(hub) = Hub::get()
+            && let Some(entry) = self.entry(hub)
+        {
+            entry.side(direction).ready.set(true);
             entry.side(direction).pass_on(hub);
         }
     }

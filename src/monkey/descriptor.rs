@@ -11,9 +11,10 @@
 //! - **D2** What is kept is looked at only if its age is the number's. Flags and time-outs belong to the open file, which several
 //!   numbers may share: a change anywhere raises one count for all, and each looks again when it next matters.
 //! - **D3** What a child does between fork and exec to numbers that its parent knows changes nothing here: it shares the parent's
-//!   pollers, and after vfork its memory.
+//!   pollers, and after vfork its memory. A child that goes on with the hub is another owner, with pollers of its own.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use libc::{c_int, size_t, ssize_t};
 
 use super::gate::errno;
 use crate::hub::Hub;
-use crate::io::{Direction, Left, SharedMode, Source, View};
+use crate::io::{Direction, Left, SharedMode, Source, Underneath, View};
 use crate::lock::Lock;
 use crate::reactor;
 use crate::sys;
@@ -114,7 +115,9 @@ pub(super) fn look_up(hub: &'static Hub, fd: c_int) -> Option<Rc<Known>> {
 
 #[inline]
 fn table_of(hub: &'static Hub) -> &'static Table {
-    let table = hub.foreign().get_or_init(|| Box::new(Table::default()));
+    // Held, for the allocator may call what is patched, and come here.
+    let table =
+        hub.foreign().get().unwrap_or_else(|| hub.bare(|| hub.foreign().get_or_init(|| Box::new(Table::default()))));
     debug_assert!(table.is::<Table>());
     // SAFETY: nobody else keeps anything there.
     unsafe { &*ptr::from_ref(&**table).cast::<Table>() }
@@ -233,6 +236,19 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 /// The modes of those whose `O_NONBLOCK` is ours, by number.
 static KEPT: Lock<Vec<(RawFd, SharedMode)>> = Lock::new(Vec::new());
 
+/// Forks, when nothing here is halfway through a change. What the parent's tasks knew, those of the child know.
+fn copy(fork: &mut dyn FnMut() -> bool) {
+    let kept = KEPT.lock();
+    let _underneath = Underneath::hold();
+    // Two processes have the open files from then on: the flag stays for the other, whichever lets go first.
+    for (_, mode) in kept.iter() {
+        let _never_left = ManuallyDrop::new(mode.duplicate());
+    }
+    if fork() {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
+    }
+}
+
 /// To be called before `fd` is closed or replaced, by whatever thread, and for one that was just made (D1).
 #[inline]
 pub(super) fn forget(fd: c_int) {
@@ -289,6 +305,7 @@ pub(super) fn watch_copies() {
     }
     // SAFETY: functions that do nothing but add, for the whole life of the process. Without memory for them, none is called.
     unsafe { libc::pthread_atfork(None, Some(note_copy), Some(note_copy)) };
+    let _first = crate::hub::AROUND.set(copy);
 }
 
 fn made_now() -> u64 {

@@ -61,11 +61,12 @@ pub(super) fn enclosed<R>(hub: &'static Hub, f: impl FnOnce() -> R) -> Result<R,
     let errno = errno();
     let unwinding = hub.current().unwinding.get();
     let ended = catch_unwind(AssertUnwindSafe(f));
-    set_errno(errno);
-    ended.map_err(|payload| {
+    let ended = ended.map_err(|payload| {
         hub.current().unwinding.set(unwinding);
         number_of(hub, &*payload)
-    })
+    });
+    set_errno(errno);
+    ended
 }
 
 #[cold]
@@ -73,6 +74,10 @@ fn number_of(hub: &Hub, payload: &(dyn Any + Send)) -> Errno {
     match payload.downcast_ref::<Cancelled>() {
         Some(cancelled) => {
             hub.note_told(cancelled);
+            if hub.can_switch() {
+                // Code that tries again after every error must not keep the others from running.
+                hub.uncancelled(|| hub.yield_now());
+            }
             libc::ECANCELED
         }
         None => libc::EDEADLK,

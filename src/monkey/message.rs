@@ -131,6 +131,9 @@ unsafe fn socket_recvmmsg(
             _ => return report(Err(libc::EINVAL)),
         },
     };
+    if let Some(number) = known.take_owed() {
+        return report(Err(number));
+    }
     let begun = clock::now();
     let left_of = |limit: Duration| limit.saturating_sub(clock::now().saturating_duration_since(begun));
     let mut deadline = None;
@@ -146,7 +149,10 @@ unsafe fn socket_recvmmsg(
         };
         match known.perform_part(hub, Direction::Read, &mut deadline, call, |_| Left::Maybe) {
             Ok(n) => got += n as c_uint,
-            Err(_) if got > 0 => break got as c_int,
+            Err(number) if got > 0 => {
+                known.owe(number);
+                break got as c_int;
+            }
             Err(number) => return report(Err(number)),
         }
         // The time-out counts after a message has come, and only then (recvmmsg(2)).

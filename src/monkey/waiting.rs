@@ -13,6 +13,7 @@ use super::gate::{Errno, enclosed, errno, report, set_errno};
 use crate::hub::Hub;
 use crate::io::{Direction, Left};
 use crate::net::Backoff;
+use crate::waiter::End;
 use crate::{clock, sys};
 
 /// Which calls say for themselves that they do not wait, or are answered at once whatever they say.
@@ -68,8 +69,10 @@ fn receive_from(
         return report(Err(number));
     }
     let even = known.even && flags & UNEVEN == 0;
-    let whole = flags & libc::MSG_WAITALL != 0 && flags & UNEVEN == 0 && known.kind == Kind::Stream;
-    let mut deadline = None;
+    let whole = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && known.kind == Kind::Stream;
+    // Of streams only TCP's wait for all that they are to look at.
+    let seen_whole = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK != 0 && known.even;
+    let (mut deadline, mut is_last) = (None, false);
     let mut got = 0;
     loop {
         let is_short = |n: &ssize_t| *n > 0 && (*n as size_t) < asked().saturating_sub(got);
@@ -80,6 +83,13 @@ fn receive_from(
         };
         match known.perform_part(hub, Direction::Read, &mut deadline, call, left) {
             Ok(n) if whole && is_short(&n) => got += n as size_t,
+            Ok(n) if seen_whole && !is_last && is_short(&n) && !known.source.is_nonblocking() => {
+                // What came just before the end is seen by one more look.
+                is_last = hub.bare(|| known.is_over());
+                if !is_last && known.wait_for_more(hub, &mut deadline) != Ok(true) {
+                    return n;
+                }
+            }
             Ok(n) => return got as ssize_t + n,
             Err(number) if got > 0 => {
                 // What was received counts.
@@ -233,6 +243,21 @@ impl Known {
         ended
     }
 
+    /// Whether nothing more will come.
+    fn is_over(&self) -> bool {
+        sys::is_read_shut_down(self.source.get().as_fd()).unwrap_or(true)
+    }
+
+    /// Waits for more than what a look has seen just now. False if it has not come in time.
+    fn wait_for_more(&self, hub: &'static Hub, deadline: &mut Option<Option<Instant>>) -> Result<bool, Errno> {
+        let timeout = || self.source.timeout(Direction::Read).and_then(clock::deadline_after);
+        let deadline = *deadline.get_or_insert_with(timeout);
+        let news = enclosed(hub, || self.source.wait_for_news(Direction::Read, deadline, End::Front));
+        // What was seen is still there.
+        self.source.note_ready(Direction::Read);
+        Ok(news?.unwrap_or(false))
+    }
+
     /// Makes a call that does not wait, and waits where it would; `left` as in [`Source::perform`](crate::io::Source::perform).
     /// `EINTR` is tried again.
     pub(super) fn perform(
@@ -264,14 +289,14 @@ impl Known {
     }
 
     /// Keeps an error that the kernel has told once, of the socket, for the next call.
-    fn owe(&self, number: Errno) {
+    pub(super) fn owe(&self, number: Errno) {
         let lasting = [libc::EAGAIN, libc::ECANCELED, libc::EDEADLK, libc::EBADF, libc::EPIPE, libc::EFAULT];
         if !lasting.contains(&number) {
             self.owed.set(number);
         }
     }
 
-    fn take_owed(&self) -> Option<Errno> {
+    pub(super) fn take_owed(&self) -> Option<Errno> {
         let number = self.owed.replace(0);
         (number != 0).then_some(number)
     }
