@@ -20,7 +20,7 @@ const LEFT: &[(&str, &str)] = &[
         "posix_spawn posix_spawnp popen execv execve execvp execvpe execl execlp execle fexecve",
         "wait for the start of a program alone",
     ),
-    ("daemon forkpty wordexp", "fork inside the C library; the first two on the thread's own block"),
+    ("wordexp", "forks inside the C library"),
     ("pause sigsuspend sigwait sigwaitinfo sigtimedwait", "signals go to the thread: they stop it, as documented"),
     ("pthread_yield", "gives the processor away, and returns"),
     ("getrandom getentropy", "wait only while the system boots"),

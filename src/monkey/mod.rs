@@ -64,7 +64,7 @@
 //! | poll | `poll`, `__poll`, `__poll_chk`, `ppoll`, `__ppoll_chk`, `select`, `__select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2` |
 //! | time | `nanosleep`, `clock_nanosleep`, `sleep`, `usleep` |
 //! | dns | `getaddrinfo`, `getnameinfo`, `gethostbyname`, `gethostbyname2`, `gethostbyaddr`, `gethostbyname_r`, `gethostbyname2_r`, `gethostbyaddr_r` |
-//! | process | `wait`, `__wait`, `waitpid`, `__waitpid`, `wait3`, `wait4`, `waitid`, `system`, `pclose`, `fork`, `__fork` |
+//! | process | `wait`, `__wait`, `waitpid`, `__waitpid`, `wait3`, `wait4`, `waitid`, `system`, `pclose`, `fork`, `__fork`, `daemon`, `forkpty` |
 //! | file | `pread`, `pread64`, `__pread64`, `__pread_chk`, `__pread64_chk`, `preadv`, `preadv64`, `pwrite`, `pwrite64`, `__pwrite64`, `pwritev`, `pwritev64`, `fsync`, `fdatasync`, `ftruncate`, `ftruncate64`, `copy_file_range`, `open`, `open64`, `__open`, `__open64`, `__open_2`, `__open64_2`, `openat`, `openat64`, `__openat_2`, `__openat64_2`, `creat`, `creat64` |
 //! | sync: mutexes, once | `pthread_mutex_lock`, `pthread_mutex_trylock`, `pthread_mutex_timedlock`, `pthread_mutex_clocklock`, `pthread_mutex_unlock`, `pthread_once` |
 //! | sync: conditions, barriers | `pthread_cond_wait`, `pthread_cond_timedwait`, `pthread_cond_clockwait`, `pthread_cond_signal`, `pthread_cond_broadcast`, `pthread_barrier_wait` |
@@ -187,6 +187,9 @@ impl Areas {
     /// A wait for a lock cannot be cancelled: a kill or the end of a [`timeout`](crate::timeout()) stays pending until the lock is had.
     /// Giving a lock back may let others have their turn. A root that waits for a lock that nobody can give back is a deadlock (rule 7),
     /// which cannot be told to who asked for the lock: after the report the process aborts.
+    ///
+    /// C11's `mtx_lock` and its like stop the thread. Mutexes that inherit priority, if contended, and robust ones name their holder to
+    /// the kernel, which does not know tasks: neither is for tasks with thread-locals of their own.
     ///
     /// Not for signal handlers: `sem_post` in one is safe only while no task waits for that semaphore.
     pub const SYNC: Areas = Areas(1 << 4);

@@ -13,9 +13,8 @@
 //! it does to the process (`SIGINT`, `SIGQUIT`) and to that thread (`SIGCHLD`). A caller that is killed gets `ECANCELED`, and the call goes on.
 //!
 //! `fork` is that of [`os`](crate::os::fork) on every thread that has a hub, and with other areas patched the original, made on the
-//! thread's own block. `vfork`, `posix_spawn`, `popen` and `exec` are the
-//! originals, for they hardly wait. So is `_Fork`, which is for signal handlers, and what forks inside the C library (`daemon`, `forkpty`):
-//! their child must not use the hub.
+//! thread's own block, as are `daemon` and `forkpty`, whose child must not use the hub. `vfork`, `posix_spawn`, `popen` and `exec` are the
+//! originals, for they hardly wait. So is `_Fork`, which is for signal handlers.
 
 use std::ffi::CStr;
 use std::io;
@@ -24,7 +23,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
-use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use libc::{FILE, c_char, c_int, id_t, idtype_t, pid_t, rusage, siginfo_t, termios, winsize};
 
 use super::Areas;
 use super::gate::{Errno, enclosed, errno, patched, report};
@@ -54,6 +53,13 @@ interpose! {
     fn pclose(stream: *mut FILE) -> c_int, PROCESS => process_pclose;
     fn fork() -> pid_t, always => process_fork;
     fn __fork() -> pid_t, always => process_fork;
+    fn daemon(no_chdir: c_int, no_close: c_int) -> c_int, always => process_daemon;
+    fn forkpty(
+        primary: *mut c_int,
+        name: *mut c_char,
+        terminal: *const termios,
+        size: *const winsize,
+    ) -> pid_t, always => process_forkpty;
 }
 
 unsafe fn process_wait(hub: &'static Hub, status: *mut c_int) -> pid_t {
@@ -275,16 +281,35 @@ unsafe fn process_pclose(hub: &'static Hub, stream: *mut FILE) -> c_int {
     elsewhere(hub, move || stream.close())
 }
 
+unsafe fn process_daemon(no_chdir: c_int, no_close: c_int) -> c_int {
+    // SAFETY: passed on to the caller.
+    as_the_thread(|| unsafe { original::daemon(no_chdir, no_close) })
+}
+
+unsafe fn process_forkpty(
+    primary: *mut c_int,
+    name: *mut c_char,
+    terminal: *const termios,
+    size: *const winsize,
+) -> pid_t {
+    // SAFETY: passed on to the caller.
+    as_the_thread(|| unsafe { original::forkpty(primary, name, terminal, size) })
+}
+
+/// Makes a call that forks on the thread's own block. There what others have registered with pthread_atfork(3) must not park.
+fn as_the_thread(call: impl FnOnce() -> c_int) -> c_int {
+    let with_number = || thread_block::on_root(|| (call(), errno()));
+    let (result, number) = if thread_block::identity() == 0 { with_number() } else { Hub::held(with_number) };
+    if result < 0 { report(Err(number)) } else { result }
+}
+
 /// Rule 25. Where it is the original's, it is made on the thread's own block, whatever is patched: of all that the C library takes for
 /// threads only the caller goes on in the child, and the C library looks for it in its list of them.
 unsafe fn process_fork() -> pid_t {
     let hub = if patched().meets(Areas::PROCESS) { Hub::get().filter(|hub| hub.can_switch()) } else { None };
     let Some(hub) = hub else {
-        // There what others have registered with pthread_atfork(3) must not park.
         // SAFETY: passed on to the caller.
-        let fork = || thread_block::on_root(|| (unsafe { original::fork() }, errno()));
-        let (pid, number) = if thread_block::identity() == 0 { fork() } else { Hub::held(fork) };
-        return if pid < 0 { report(Err(number)) } else { pid };
+        return as_the_thread(|| unsafe { original::fork() });
     };
     // SAFETY: passed on to the caller.
     let forked = enclosed(hub, || unsafe { hub.fork() });

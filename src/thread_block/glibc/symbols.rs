@@ -122,8 +122,7 @@ macro_rules! on_root {
     )*};
 }
 
-// The first change every thread's identity, each of the list by a signal but the caller; the last fork, and the child keeps nothing of
-// the list but the caller.
+// They change every thread's identity, each of the list by a signal but the caller.
 on_root! {
     c"setuid" fn setuid(id: libc::uid_t);
     c"setgid" fn setgid(id: libc::gid_t);
@@ -135,13 +134,6 @@ on_root! {
     c"setresgid" fn setresgid(real: libc::gid_t, effective: libc::gid_t, saved: libc::gid_t);
     c"setgroups" fn setgroups(count: usize, groups: *const libc::gid_t);
     c"initgroups" fn initgroups(user: *const c_char, group: libc::gid_t);
-    c"daemon" fn daemon(no_chdir: c_int, no_close: c_int);
-    c"forkpty" fn forkpty(
-        primary: *mut c_int,
-        name: *mut c_char,
-        terminal: *const libc::termios,
-        size: *const libc::winsize
-    );
 }
 
 #[cold]
@@ -150,7 +142,7 @@ fn refuse() -> c_int {
     -1
 }
 
-/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there. What is called by a fork must not park.
+/// Runs `f` on the thread's own block; the caller's `errno` is what `f` has left there.
 fn with_errno(f: impl FnOnce() -> c_int) -> c_int {
     if CURRENT.get().is_null() {
         return f();
