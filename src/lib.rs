@@ -78,7 +78,7 @@ pub mod generator;
 pub mod greenlet;
 pub mod io;
 mod local;
-#[cfg(feature = "monkey")]
+#[cfg(all(feature = "monkey", target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")))]
 pub mod monkey;
 pub mod net;
 pub mod offload;
@@ -95,6 +95,12 @@ pub mod signal;
 pub mod sync;
 mod task;
 mod time;
+
+#[cfg(all(feature = "monkey", not(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")))))]
+compile_error!(
+    "the feature `monkey` of greenroom needs Linux with glibc, linked dynamically: elsewhere a program's own symbols do not stand \
+     in for the C library's (macOS), or there is no original to be found behind them (static executables)"
+);
 
 mod gate;
 mod line;

@@ -78,12 +78,6 @@
 //!
 //! Linux with glibc, linked dynamically. Elsewhere the feature is a build error that says so.
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static"))))]
-compile_error!(
-    "the feature `monkey` of greenroom needs Linux with glibc, linked dynamically: elsewhere a program's own symbols do not stand \
-     in for the C library's (macOS), or there is no original to be found behind them (static executables)"
-);
-
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
