@@ -41,6 +41,12 @@
 //! On a root that waits for what cannot come (rule 7) the report is printed, and the call fails with `EDEADLK`. Where that is a
 //! lock, which cannot fail, the process is aborted.
 //!
+//! A kill that meets a task in a call of this crate (`greenroom::sleep`, say) that was made from a callback of C's unwinds, which Rust
+//! ends with an abort where the callback begins: such a callback had better use the patched calls, or [`shield`](crate::shield).
+//!
+//! In a signal handler what signal-safety(7) allows is as safe as ever, but for `close`, `dup2` and `fcntl` of a descriptor that tasks
+//! have used: a handler that interrupts the books of these may abort the process.
+//!
 //! A signal ends a patched call with `EINTR` only if its mask lets it in (`ppoll` and its like): signals go to the thread, and the
 //! task is not on it.
 //!
@@ -197,7 +203,8 @@ impl Areas {
     /// gives parallelism up, so it is to be asked for. [`SYNC`](Self::SYNC) comes with it: threads wait for each other.
     ///
     /// Such a thread begins to run when the thread that made it next waits; one that computes without ever waiting keeps the others from
-    /// running. Where tasks can have no thread-locals of their own, nothing changes: threads are native.
+    /// running. Where tasks can have no thread-locals of their own, nothing changes: threads are native. A thread with a hub that ends,
+    /// other than the main thread, ends its tasks first: one that waits for ever for a lock or a channel of std's keeps it.
     pub const THREAD: Areas = Areas(1 << 7);
 
     /// What moves bytes through descriptors of any kind.
