@@ -170,35 +170,38 @@ pub fn overlap<T: Send + 'static>(count: usize, body: impl Fn(usize) -> T + Send
 
 /// Counts the native threads of the process, again and again.
 struct Sampler {
-    before: usize,
     enough: Arc<AtomicBool>,
     thread: thread::JoinHandle<usize>,
 }
 
 impl Sampler {
     fn start() -> Sampler {
-        let before = native_threads();
+        let named = || threads().map(|(number, [name, _])| (number, name)).collect::<Vec<_>>();
+        let before = named();
         let enough = Arc::new(AtomicBool::new(false));
         let seen = enough.clone();
         let sample = move || {
             // By the last names that were seen: a thread that has just begun has its parent's.
-            let (mut names, mut samples) = (HashMap::new(), Vec::new());
+            let (mut names, mut samples) = (HashMap::<OsString, String>::new(), vec![before]);
             while !seen.load(Ordering::Relaxed) {
-                let sample: Vec<(OsString, String)> = threads().map(|(number, [name, _])| (number, name)).collect();
-                samples.push(sample.iter().map(|(number, _)| number.clone()).collect::<Vec<_>>());
-                names.extend(sample);
+                samples.push(named());
                 thread::sleep(5 * MS);
             }
-            let counted = |sample: &Vec<OsString>| sample.iter().filter(|&number| counts(&names[number])).count();
-            samples.iter().map(counted).max().unwrap_or(0)
+            // One that has begun just now has its own name soon.
+            thread::sleep(20 * MS);
+            samples.iter().cloned().for_each(|sample| names.extend(sample));
+            names.extend(named());
+            let counted =
+                |sample: &Vec<(OsString, String)>| sample.iter().filter(|(number, _)| counts(&names[number])).count();
+            samples.iter().map(counted).max().unwrap_or(0).saturating_sub(counted(&samples[0]))
         };
         let thread = thread::Builder::new().name(SAMPLER.to_owned()).spawn(sample).expect("a thread");
-        Sampler { before, enough, thread }
+        Sampler { enough, thread }
     }
 
     fn stop(self) -> usize {
         self.enough.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it only counts").saturating_sub(self.before)
+        self.thread.join().expect("it only counts")
     }
 }
 
@@ -250,7 +253,9 @@ fn harness() -> &'static [String] {
         let list = Command::new(std::env::current_exe().expect("it has a path")).arg("--list").output();
         let list = String::from_utf8(list.expect("it runs").stdout).expect("names are ASCII");
         let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
-        tests.map(|name| name.chars().take(LONGEST).collect()).collect()
+        // One that has just begun still has the name of the main thread.
+        let main = std::fs::read_to_string("/proc/self/comm").expect("procfs is mounted");
+        tests.map(|name| name.chars().take(LONGEST).collect()).chain([main.trim_end().to_owned()]).collect()
     })
 }
 
