@@ -403,7 +403,10 @@ impl Numbers {
 
     #[cold]
     fn make(&self, index: usize) -> &Part {
-        let fresh = Box::into_raw(Box::new([const { AtomicU64::new(0) }; PART]));
+        // Not by way of the stack, which may be a small one.
+        let fresh = Box::<Part>::new_zeroed();
+        // SAFETY: all zeros are zeros.
+        let fresh = Box::into_raw(unsafe { fresh.assume_init() });
         match self.0[index].compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: never freed.
             Ok(_) => unsafe { &*fresh },

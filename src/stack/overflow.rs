@@ -59,8 +59,7 @@ impl Report<'_> {
     fn flush(&mut self) {
         let mut rest = &self.buffer[..self.len];
         while !rest.is_empty() {
-            // SAFETY: the pointer and the length are those of one slice.
-            let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
+            let written = write_to_stderr(rest);
             match usize::try_from(written) {
                 Ok(written) if written > 0 => rest = &rest[written..],
                 // Nobody can be told that stderr does not work.
@@ -69,6 +68,16 @@ impl Report<'_> {
         }
         self.len = 0;
     }
+}
+
+/// By its number where there is one: `write` may be patched, and this stack is a small one.
+fn write_to_stderr(bytes: &[u8]) -> isize {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: the pointer and the length are those of one slice.
+    return unsafe { libc::syscall(libc::SYS_write, libc::STDERR_FILENO, bytes.as_ptr(), bytes.len()) } as isize;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    // SAFETY: as above.
+    return unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 impl fmt::Write for Report<'_> {
